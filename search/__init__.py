@@ -1,0 +1,1 @@
+"""The service: studies, the loop, the runner, submissions and the command line. No torch."""

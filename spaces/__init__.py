@@ -1,0 +1,1 @@
+"""What can be searched: params over recipe fields, and the named recipes. No torch."""
