@@ -3,11 +3,9 @@
 Programs read events.jsonl and result.json; people and reviewers read train.log. Only rank 0 emits.
 """
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import IO
 
 
 class Phase(StrEnum):

@@ -1,4 +1,4 @@
-"""How a run ended: a Measurement or a Failure, never a sentinel score. Standard library only; result.json is one of them."""
+"""How a run ended: a Measurement or a Failure, never a sentinel score. Standard library only."""
 
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
