@@ -1,1 +1,1 @@
-"""Alembic migrations of the caddie_runs table."""
+"""Schema of the ledger's own tables, as Alembic revisions."""
