@@ -11,9 +11,9 @@ def upgrade() -> None:
     """Create both tables."""
     op.create_table(
         "caddie_runs",
-        sa.Column("run_id", sa.String(128), primary_key=True),
-        sa.Column("study", sa.String(128), nullable=False, index=True),
-        sa.Column("rung", sa.String(128), nullable=False),
+        sa.Column("run_id", sa.String(512), primary_key=True),
+        sa.Column("study", sa.String(255), nullable=False, index=True),
+        sa.Column("rung", sa.String(255), nullable=False),
         sa.Column("trial_number", sa.Integer, nullable=False),
         sa.Column("attempt", sa.Integer, nullable=False),
         sa.Column("recipe_hash", sa.String(64), nullable=False),
@@ -36,7 +36,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "caddie_drivers",
-        sa.Column("study", sa.String(128), primary_key=True),
+        sa.Column("study", sa.String(255), primary_key=True),
         sa.Column("owner", sa.String(64), nullable=False),
         sa.Column("host", sa.String(255), nullable=False),
         sa.Column("pid", sa.Integer, nullable=False),
