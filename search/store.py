@@ -1,0 +1,167 @@
+"""Optuna's side of the database: how it is opened, and one study a rung, holding the definition it was made from."""
+
+import json
+import re
+import warnings
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.artifacts import FileSystemArtifactStore
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
+
+from search.database import answering, engine_options, open_engine, resolve_url, shown
+from search.errors import SpecError, StoreError
+
+DEFINITION = "definition"  # study attribute: canonical JSON of the study file
+BUDGET = "budget"  # study attribute: JSON of the rung's budget
+STARTUP_TRIALS = 20
+GROWING = re.compile(r"rungs\.\d+\.(trials|promote)")  # the only keys a study that exists may change, upwards
+
+
+def open_storage(url: str) -> RDBStorage:
+    """Optuna's storage in the database at url, its tables created where they are missing.
+
+    Raises:
+        StoreError: the URL is malformed or does not answer, or another version of Optuna wrote its tables.
+    """
+    url = resolve_url(url)
+    open_engine(url).dispose()  # one clear line where nothing answers, and write-ahead logging on SQLite
+    with answering(url), optuna_answering(url):
+        try:
+            return RDBStorage(url, engine_kwargs=engine_options(url))
+        except RuntimeError as error:
+            raise StoreError(f"storage {shown(url)}: expected tables of this Optuna, got {error}") from error
+
+
+@contextmanager
+def optuna_answering(url: str) -> Generator[None]:
+    """Turn Optuna's storage errors into one StoreError line."""
+    try:
+        yield
+    except StorageInternalError as error:
+        cause = " ".join(str(error.__cause__ or error).split("\n")[0].split())
+        raise StoreError(f"storage {shown(url)}: expected a database that answers, got {cause}") from error
+
+
+def open_artifacts(runs_folder: Path) -> FileSystemArtifactStore:
+    """Where files of finished trials are kept for the dashboard."""
+    folder = runs_folder / "artifacts"
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileSystemArtifactStore(str(folder))
+
+
+def rung_study_name(study: str, rung: str) -> str:
+    """The name of the Optuna study that holds a rung."""
+    return f"{study}/{rung}"
+
+
+def study_names(storage: RDBStorage) -> list[str]:
+    """Names of all studies of ours, in alphabetical order."""
+    names = (study.study_name for study in storage.get_all_studies() if DEFINITION in study.user_attrs)
+    return sorted({name.rpartition("/")[0] for name in names})
+
+
+def stored_definition(storage: RDBStorage, study: str) -> dict[str, Any]:
+    """The definition a study was last run with.
+
+    Raises:
+        StoreError: there is no such study; the message lists those there are.
+    """
+    for frozen in storage.get_all_studies():
+        if frozen.study_name.rpartition("/")[0] == study and DEFINITION in frozen.user_attrs:
+            return json.loads(frozen.user_attrs[DEFINITION])
+    known = ", ".join(study_names(storage)) or "none yet"
+    raise StoreError(f"storage {shown(storage.url)}: expected a study {study}, got only: {known}")
+
+
+def load_rungs(storage: RDBStorage, study: str) -> dict[str, optuna.Study]:
+    """The Optuna studies of a study's rungs, by rung name and in their order, for reading.
+
+    Raises:
+        StoreError: there is no such study.
+    """
+    rungs = [rung["name"] for rung in stored_definition(storage, study)["rungs"]]
+    return {rung: optuna.load_study(study_name=rung_study_name(study, rung), storage=storage) for rung in rungs}
+
+
+def check_definition(storage: RDBStorage, study: str, definition: Mapping[str, Any]) -> None:
+    """Refuse a definition that would mix results that do not compare.
+
+    Raises:
+        SpecError: the study exists with another definition; the message names the keys that differ.
+    """
+    if study not in study_names(storage):
+        return
+    old, new = _flat(stored_definition(storage, study)), _flat(json.loads(json.dumps(definition)))
+    differing = [key for key in sorted(old.keys() | new.keys()) if not _may_change(key, old.get(key), new.get(key))]
+    if differing:
+        shown_keys = ", ".join(f"{key} was {old.get(key)!r}, got {new.get(key)!r}" for key in differing)
+        raise SpecError(
+            f"study {study}: expected the definition it was started with, but {shown_keys} (use another name)"
+        )
+
+
+def open_rung(
+    storage: RDBStorage, study: str, rung: str, *, objectives: Sequence[str], sampler: optuna.samplers.BaseSampler
+) -> optuna.Study:
+    """Create or load the Optuna study of a rung; every objective is minimised."""
+    opened = optuna.create_study(
+        storage=storage,
+        study_name=rung_study_name(study, rung),
+        directions=[optuna.study.StudyDirection.MINIMIZE] * len(objectives),
+        sampler=sampler,
+        load_if_exists=True,
+    )
+    if opened.metric_names != list(objectives):
+        with warnings.catch_warnings():  # Optuna calls metric names experimental since 3.4
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            opened.set_metric_names(list(objectives))
+    return opened
+
+
+def make_sampler(*, trials: int, slots: int, finished: int, seed: int | None, startup_trials: int | None) -> Any:
+    """The TPE of a rung.
+
+    A tree-structured estimator over groups: without groups, one trial outside the space (a named recipe) or one with a
+    conditional parameter missing would leave nothing to sample jointly.
+
+    Args:
+        trials: how many the rung is to have; few trials mean a short random start, so that TPE acts at all.
+        slots: runs in flight.
+        finished: trials that exist already; a restart must not repeat the first start's random draws.
+        seed: None draws one.
+        startup_trials: random trials before TPE acts; None chooses.
+    """
+    if startup_trials is None:
+        startup_trials = min(max(STARTUP_TRIALS, 2 * slots), max(4, trials // 4))
+    with warnings.catch_warnings():  # multivariate and group are called experimental since 2.2 and 2.8
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(
+            multivariate=True,
+            group=True,
+            constant_liar=True,
+            n_startup_trials=startup_trials,
+            seed=None if seed is None else (seed + 1_000_003 * finished) % 2**32,
+        )
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping) and value:
+        items = value.items()
+    elif isinstance(value, list) and value:
+        items = enumerate(value)
+    else:
+        return {path: value}
+    return {
+        key: leaf for name, part in items for key, leaf in _flat(part, f"{path}.{name}" if path else str(name)).items()
+    }
+
+
+def _may_change(key: str, old: Any, new: Any) -> bool:
+    if old == new:
+        return True
+    return GROWING.fullmatch(key) is not None and isinstance(old, int) and isinstance(new, int) and new > old

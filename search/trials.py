@@ -1,0 +1,97 @@
+"""Trials as read back from the store: plain rows that status tables, promotion and the loop go by."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from spaces.fields import recipe_from_dict
+from trainer.config import Recipe
+from trainer.result import FailureKind
+
+
+class TrialStatus(StrEnum):
+    """Where a trial stands, in our words."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    FEASIBLE = "feasible"
+    INFEASIBLE = "infeasible"  # measured, over a limit
+    FAILED = "failed"  # the recipe's doing; never repeated
+    LOST = "lost"  # the machine's or the user's doing; may be repeated as a trial of its own
+    DUPLICATE = "duplicate"  # proposed a recipe that another trial has; not run and not counted
+
+
+OPEN_STATUSES = frozenset({TrialStatus.QUEUED, TrialStatus.RUNNING})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialRow:
+    """A trial as read back.
+
+    Attributes:
+        values: told objectives, in the study's order; () unless feasible.
+        params: searched fields by dotted path, with Optuna's values (labels of choices).
+        violations: by constraint, relative: <= 0 keeps the limit.
+        attributes: every user attribute, by the names of the module's constants.
+        seconds: from being asked to being told, or None before.
+    """
+
+    rung: str
+    number: int
+    status: TrialStatus
+    values: tuple[float, ...]
+    params: Mapping[str, Any]
+    violations: Mapping[str, float]
+    attributes: Mapping[str, Any]
+    seconds: float | None
+
+    @property
+    def is_open(self) -> bool:
+        """True while a result can still come."""
+        return self.status in OPEN_STATUSES
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """What it trains; None where the proposal was no valid recipe."""
+        text = self.attributes.get("recipe")
+        return None if text is None else recipe_from_dict(json.loads(text))
+
+    @property
+    def key(self) -> tuple[str, int] | None:
+        """Recipe hash and seed: trials of equal key would repeat each other."""
+        if "recipe_hash" not in self.attributes:
+            return None
+        return self.attributes["recipe_hash"], self.attributes["seed"]
+
+    @property
+    def val_bpb(self) -> float | None:
+        """The score, of infeasible trials too; None where nothing was measured."""
+        return self.attributes.get("val_bpb")
+
+    @property
+    def artifact_bytes(self) -> int | None:
+        """Bytes of code and weights; None where nothing was measured."""
+        return self.attributes.get("artifact_bytes")
+
+    @property
+    def gpu_seconds(self) -> float:
+        """GPU-seconds held by its runs; 0 where it copied another trial's result."""
+        return self.attributes.get("gpu_seconds", 0.0)
+
+    @property
+    def reason(self) -> str:
+        """Why it is infeasible, failed or was not run."""
+        return self.attributes.get("reason", "")
+
+    @property
+    def failure(self) -> FailureKind | None:
+        """What went wrong; None where it was measured or is open."""
+        kind = self.attributes.get("failure")
+        return None if kind is None else FailureKind(kind)
+
+    @property
+    def retry_of(self) -> int | None:
+        """Number of the lost trial that this one repeats."""
+        return self.attributes.get("retry_of")
