@@ -1,0 +1,502 @@
+"""The joined and packed trainer: what it refuses, that it is the same program, that it runs as a file of its own."""
+
+import ast
+import hashlib
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from search.bundle import Bundle, bundle, flatten, pack, strip, trainer_folder, unpack
+from search.errors import BundleError
+from search.render import render
+from trainer import config
+from trainer.config import (
+    Budget,
+    ClipRule,
+    Compressor,
+    EmaConfig,
+    EvalConfig,
+    ModelConfig,
+    OptimConfig,
+    QuantConfig,
+    Recipe,
+    ScheduleConfig,
+)
+
+CONFIG_NAMES = MappingProxyType(
+    {
+        name: value
+        for name, value in vars(config).items()
+        if isinstance(value, type) and value.__module__ == config.__name__
+    }
+)
+
+# A package with everything a trainer does that packing could break: slots, enums, matches, guards, forward order.
+MODULES = MappingProxyType(
+    {
+        "main": '''
+"""The entry point."""
+
+import inspect
+import json
+import os
+from pathlib import Path
+
+from toy.shapes import Square, area_of
+from toy.kinds import Kind, is_fast  # a trailing comment
+
+def run(recipe, budget, code_path: Path) -> int:
+    """Write what this file knows about itself."""
+    square = Square(side=recipe.model.num_layers)
+    facts = {
+        "area": area_of(square),
+        "bytes": code_path.stat().st_size,
+        "kind": Kind.SOLID.value,
+        "compressor": recipe.compressor.value,
+        "source": inspect.getsource(area_of),
+        "rank": os.environ.get("RANK", "0"),
+        "fast": is_fast(),
+        "hash in a string": "# not a comment",
+    }
+    Path(f"facts_{facts['rank']}.json").write_text(json.dumps(facts))
+    return 3
+''',
+        "shapes": '''
+"""Shapes."""
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from toy.kinds import Kind
+
+SIDES = 4  # a comment
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shape:
+    """Any shape."""
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Square(Shape):
+    """A square."""
+
+    side: int
+    kind: Kind = Kind.SOLID
+
+    def __post_init__(self) -> None:
+        """Check."""
+        assert self.side > 0
+
+def area_of(shape: Shape) -> int:
+    """Its area."""
+    match shape:
+        case Square(side=side):
+            return side * side
+        case _:
+            assert_never(shape)  # pyright: ignore
+''',
+        "kinds": '''
+"""Kinds."""
+
+from enum import StrEnum
+
+try:
+    import no_such_library
+except ImportError:
+    no_such_library = None
+
+class Kind(StrEnum):
+    """A kind."""
+
+    SOLID = "solid"
+    HOLLOW = "hollow"
+
+def is_fast() -> bool:
+    """Whether the library is there."""
+    return no_such_library is not None
+''',
+    }
+)
+
+
+def write_package(folder: Path, modules: dict[str, str]) -> Path:
+    """A package folder named toy with the real configs in it."""
+    package = folder / "toy"
+    package.mkdir()
+    (package / "__init__.py").write_text('"""A toy trainer."""\n')
+    for name in ("config", "errors"):
+        text = (trainer_folder() / f"{name}.py").read_text().replace("from trainer.", "from toy.")
+        (package / f"{name}.py").write_text(text)
+    for name, text in modules.items():
+        (package / f"{name}.py").write_text(text)
+    return package
+
+
+def toy(folder: Path, **changes: str) -> Path:
+    """The toy package with some modules added or replaced."""
+    return write_package(folder, {**MODULES, **changes})
+
+
+def toy_bundle(folder: Path) -> Bundle:
+    return bundle(Recipe(), Budget(train_tokens=1), flatten(toy(folder)))
+
+
+def run_file(packed: bytes, folder: Path, *launcher: str) -> subprocess.CompletedProcess[str]:
+    """Run a packed file with a bare environment, far from the repository."""
+    (folder / "train_gpt.py").write_bytes(packed)
+    command = [sys.executable, *launcher, "train_gpt.py"]
+    environment = {"PATH": os.environ.get("PATH", ""), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+# ---- the same program
+
+
+def test_same_input_gives_same_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    first, second = toy_bundle(tmp_path / "a"), toy_bundle(tmp_path / "b")
+    assert first == second
+    assert first.sha256 == hashlib.sha256(first.packed).hexdigest()
+
+
+def test_another_recipe_gives_other_bytes() -> None:
+    trainer = flatten(trainer_folder())
+    budget = Budget(train_tokens=1)
+    assert bundle(Recipe(), budget, trainer) != bundle(Recipe(compressor=Compressor.LZMA), budget, trainer)
+    assert bundle(Recipe(), budget, trainer) != bundle(Recipe(), Budget(train_tokens=2), trainer)
+
+
+def test_packed_text_is_the_source_without_comments(tmp_path: Path) -> None:
+    made = toy_bundle(tmp_path)
+    text = unpack(made.packed)
+    assert text == strip(made.source)
+    assert "# a comment" in made.source
+    assert "A square." in made.source
+    assert "not executed" in made.source
+    assert "comment" not in text.replace("not a comment", "")
+    assert "A square." not in text
+
+
+def without_docstrings(tree: ast.Module) -> ast.Module:
+    """A second, plain way to drop docstrings: blank them, then drop what is blank."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
+            node
+        ):
+            node.body = node.body[1:] or [ast.Pass()]
+    return tree
+
+
+def test_real_trainer_keeps_every_definition_of_every_module() -> None:
+    made = bundle(Recipe(ema=EmaConfig()), Budget(train_seconds=600.0))
+    joined = [ast.dump(node) for node in ast.parse(unpack(made.packed)).body]
+    for path in trainer_folder().glob("*.py"):
+        tree = without_docstrings(ast.parse(path.read_text()))
+        for node in tree.body:
+            if not isinstance(node, ast.Import | ast.ImportFrom | ast.Pass):
+                assert ast.dump(node) in joined, f"{path.name}:{node.lineno}"
+
+
+def test_real_trainer_imports_each_library_name_once() -> None:
+    tree = ast.parse(bundle(Recipe(), Budget(train_tokens=1)).source)
+    names = [ast.dump(alias) for node in tree.body if isinstance(node, ast.Import) for alias in node.names]
+    assert len(names) == len(set(names))
+    origins = [node.module for node in tree.body if isinstance(node, ast.ImportFrom)]
+    assert len(origins) == len(set(origins))
+    assert not any((origin or "").startswith("trainer") for origin in origins)
+
+
+def test_packed_trainer_leaves_room_for_weights() -> None:
+    # 20 KB at the time of writing; a third of the public baseline's 47,642 bytes of plain code.
+    assert len(bundle(Recipe(), Budget(train_tokens=1)).packed) < 40_000
+
+
+def test_strip_keeps_a_body_for_what_had_only_a_docstring() -> None:
+    assert (
+        strip('class A:\n    "doc"\ndef f():\n    "doc"\n    # comment\n')
+        == "class A:\n    pass\n\ndef f():\n    pass\n"
+    )
+
+
+@given(st.text(alphabet=st.characters(codec="utf-8"), max_size=200))
+def test_unpack_reverses_pack(text: str) -> None:
+    assert unpack(pack(text)) == text
+
+
+@pytest.mark.parametrize("packed", [b"", b"print(1)\n", pack("x = 1\n")[:-1], pack("x = 1\n") + b"\nimport os\n"])
+def test_unpack_refuses_what_pack_did_not_write(packed: bytes) -> None:
+    with pytest.raises(BundleError, match=r"^train_gpt.py: expected a self-extracting file"):
+        unpack(packed)
+
+
+def test_unpack_refuses_a_damaged_payload() -> None:
+    packed = pack("\n".join(f"x{n} = {n * n}" for n in range(500)))
+    start = packed.index(b'b85decode("') + len(b'b85decode("')
+    for damage in (b"0" * 20, b"\xff" * 20):
+        with pytest.raises(BundleError, match="expected a payload that unpacks"):
+            unpack(packed[:start] + damage + packed[start + 20 :])
+
+
+# ---- configs as constructor calls
+
+
+def fractions(low: float = 0.0, high: float = 1.0) -> st.SearchStrategy[float]:
+    return st.floats(low, high, exclude_max=True)
+
+
+POSITIVE = st.floats(min_value=1e-12, max_value=1e12)
+MODELS = st.builds(
+    ModelConfig,
+    vocab_size=st.integers(8, 65_536),
+    num_layers=st.integers(1, 64),
+    model_dim=st.integers(1, 64).map(lambda n: 16 * n),
+    num_heads=st.sampled_from([4, 8]),
+    num_kv_heads=st.sampled_from([1, 2, 4]),
+    mlp_mult=st.floats(0.5, 8.0),
+    rope_base=POSITIVE,
+    embed_init_std=POSITIVE,
+)
+RECIPES = st.builds(
+    Recipe,
+    model=MODELS,
+    optim=st.builds(OptimConfig, matrix_lr=POSITIVE, beta1=fractions(), grad_clip_norm=st.none() | POSITIVE),
+    schedule=st.builds(
+        ScheduleConfig, train_seq_len=st.just(1024), warmdown_fraction=fractions(), lr_floor=fractions()
+    ),
+    ema=st.none() | st.builds(EmaConfig, half_life_fraction=POSITIVE, start_fraction=fractions()),
+    quant=st.builds(
+        QuantConfig,
+        matrix_bits=st.integers(4, 8),
+        embed_bits=st.sampled_from([4, 8, 16]),
+        clip=st.sampled_from(ClipRule),
+        scale_is_floored=st.booleans(),
+        passthrough_numel=st.integers(0, 10**7),
+    ),
+    compressor=st.sampled_from(Compressor),
+    evaluation=st.builds(EvalConfig, seq_len=st.none() | st.just(2048), stride=st.integers(1, 1024)),
+)
+
+
+@settings(max_examples=50)
+@given(RECIPES)
+def test_rendered_recipe_evaluates_to_itself(recipe: Recipe) -> None:
+    assert eval(render(recipe), dict(CONFIG_NAMES)) == recipe
+
+
+@given(st.one_of(st.builds(Budget, train_seconds=POSITIVE), st.builds(Budget, train_tokens=st.integers(1, 10**12))))
+def test_rendered_budget_evaluates_to_itself(budget: Budget) -> None:
+    assert eval(render(budget), dict(CONFIG_NAMES)) == budget
+
+
+def test_rendered_enum_is_its_member_and_every_field_is_named() -> None:
+    text = render(Recipe())
+    assert "compressor=Compressor.ZLIB" in text
+    assert "clip=ClipRule.QUANTILE" in text
+    for part in (Recipe, ModelConfig, OptimConfig, ScheduleConfig, QuantConfig, EvalConfig):
+        for field in fields(part):
+            assert f"{field.name}=" in text
+
+
+def test_render_of_plain_values() -> None:
+    assert render((1, -2.5, "it's", None, True)) == '(1, -2.5, "it\'s", None, True)'
+    assert render((1,)) == "(1,)"
+    assert render(()) == "()"
+
+
+@dataclass(frozen=True)
+class _Stranger:
+    value: object
+
+
+class _Odd(StrEnum):
+    A = "a"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), [1], {"a": 1}, object(), Path("x"), Recipe])
+def test_render_refuses_what_has_no_literal(value: object) -> None:
+    with pytest.raises(BundleError, match=r"^optim\.value: expected a number"):
+        render(_Stranger(value), "optim")
+
+
+def test_bundle_refuses_configs_of_other_packages(tmp_path: Path) -> None:
+    trainer = flatten(toy(tmp_path))
+    with pytest.raises(BundleError, match="expected configs of the trainer, got _Stranger"):
+        bundle(_Stranger(1), Budget(train_tokens=1), trainer)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(BundleError, match="expected configs of the trainer, got _Odd"):
+        bundle(Recipe(compressor=_Odd.A), Budget(train_tokens=1), trainer)  # pyright: ignore[reportArgumentType]
+
+
+# ---- runs as a file
+
+
+def test_runs_by_python_with_its_own_path_and_sources(tmp_path: Path) -> None:
+    made = toy_bundle(tmp_path)
+    result = run_file(made.packed, tmp_path)
+    assert result.returncode == 3, result.stderr
+    facts = ast.literal_eval((tmp_path / "facts_0.json").read_text().replace("false", "False"))
+    assert facts["area"] == 81
+    assert facts["bytes"] == len(made.packed)
+    assert (facts["kind"], facts["compressor"], facts["fast"]) == ("solid", "zlib", False)
+    # Triton compiles from inspect.getsource; it must find exactly the function.
+    assert facts["source"].startswith("def area_of(shape: Shape) -> int:")
+    assert facts["source"].rstrip().endswith("assert_never(shape)")
+
+
+def test_runs_by_torchrun_once_a_rank(tmp_path: Path) -> None:
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    packed = bundle(
+        Recipe(), Budget(train_tokens=1), flatten(toy(tmp_path, main=MODULES["main"].replace("return 3", "return 0")))
+    )
+    result = run_file(packed.packed, tmp_path, *torchrun)
+    assert result.returncode == 0, result.stderr
+    assert sorted(path.name for path in tmp_path.glob("facts_*.json")) == ["facts_0.json", "facts_1.json"]
+
+
+def test_traceback_shows_the_line_that_failed(tmp_path: Path) -> None:
+    main = """
+import traceback
+
+def run(recipe, budget, code_path) -> int:
+    try:
+        return 1 // 0  # why
+    except ZeroDivisionError:
+        traceback.print_exc()
+        return 1
+"""
+    result = run_file(bundle(Recipe(), Budget(train_tokens=1), flatten(toy(tmp_path, main=main))).packed, tmp_path)
+    assert result.returncode == 1
+    assert 'File "train_gpt.unpacked.py", line' in result.stderr
+    assert "return 1 // 0" in result.stderr
+
+
+def test_importing_the_file_runs_nothing(tmp_path: Path) -> None:
+    (tmp_path / "train_gpt.py").write_bytes(toy_bundle(tmp_path).packed)
+    command = [sys.executable, "-c", "import train_gpt; print(train_gpt.Square(side=2))"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert result.stdout.startswith("Square(side=2")
+    assert not list(tmp_path.glob("facts_*"))
+
+
+# ---- rules, each with a module that breaks it
+
+VIOLATIONS = [
+    ("import toy.kinds\n", 1, "expected `from toy.x import Name`"),
+    ("from toy import kinds\n", 1, "expected `from toy.x import Name`"),
+    ("from toy.kinds import Kind as K\n", 1, "expected `from toy.x import Name`"),
+    ("try:\n    from toy.kinds import A\nexcept ImportError:\n    A = 1\n", 2, "expected `from toy.x import Name`"),
+    ("from toy.kinds import *\n", 1, "expected named imports"),
+    ("from math import *\n", 1, "expected named imports"),
+    ("from .kinds import Kind\n", 1, "expected an absolute import"),
+    ("from toy.nowhere import Kind\n", 1, "expected a name that toy.nowhere defines"),
+    ("from toy.kinds import Nothing\n", 1, "expected a name that toy.kinds defines, got Nothing"),
+    ("from toy.kinds import StrEnum\n", 1, "expected a name that toy.kinds defines, got StrEnum"),
+    ("def f():\n    from toy.kinds import Kind\n    return Kind\n", 2, "expected imports at the top only"),
+    ("def f():\n    import json\n    return json\n", 2, "expected imports at the top only"),
+    ("from dataclasses import dataclass as data\n", 1, "expected the spelling 'from dataclasses import dataclass"),
+    ("import dataclasses as enum\nimport enum\n", 2, "expected enum to mean dataclasses, got enum"),
+    ("from codecs import open\n", 1, "hides nothing of Python, got open"),
+    ("import no_such_library\n", 1, "only in the guard of toy/kinds.py"),
+    ("try:\n    import no_such_library\nexcept ImportError:\n    pass\n", 4, "expected name = None in a guard"),
+    ("try:\n    import no_such_library\nexcept ImportError:\n    other = None\n", 2, "only in the guard of toy/"),
+    ("try:\n    import abc\nexcept Exception:\n    abc = None\n", 1, "except ImportError"),
+    ("try:\n    abc = 1\nexcept ImportError:\n    abc = None\n", 2, "expected an import inside a guard"),
+    ("SIDES = 5\n", 1, "unique in toy, got SIDES, also in toy/shapes.py"),
+    ("def json():\n    pass\n", 1, "unique in toy, got json, also in toy/main.py"),
+    ("def compile():\n    pass\n", 1, "hides nothing of Python, got compile"),
+    ("__all__ = ['a']\n", 1, "hides nothing of Python, got __all__"),
+    ("print('hello')\n", 1, "expected an import, a def, a class"),
+    ("if True:\n    A = 1\n", 1, "expected an import, a def, a class"),
+    ("for a in ():\n    pass\n", 1, "expected an import, a def, a class"),
+    ("A = 1\nA += 1\n", 2, "expected an import, a def, a class"),
+    ("A = open('x')\n", 1, "expected a constant"),
+    ("A = [n for n in (1, 2)]\n", 1, "expected a constant"),
+    ("A = (B := 1)\n", 1, "expected a constant"),
+    ("A = B = 1\n", 1, "expected one name"),
+    ("A, B = 1, 2\n", 1, "expected one name"),
+    ("import json\njson.switch = True\n", 2, "expected one name"),
+    ("A: int\n", 1, "expected a value"),
+    ("def f():\n    return __name__\n", 2, "must not be used: __name__"),
+    ("def f():\n    return __file__\n", 2, "must not be used: __file__"),
+    ("def f():\n    return globals()\n", 2, "must not be used: globals"),
+    ("def f():\n    return exec('1')\n", 2, "must not be used: exec"),
+    ("def f(x):\n    return x.__module__\n", 2, "must not be used: x.__module__"),
+    ("def f(x):\n    return x.__doc__\n", 2, "must not be used: x.__doc__"),
+    ("def f(torch):\n    torch.save({})\n", 2, "must not be used: torch.save"),
+    ("A = 1\ndef f():\n    global A\n    A = 2\n", 3, "expected no mutable state"),
+    ("import importlib\n", 1, "must not be imported: importlib"),
+    ("import importlib.metadata\n", 1, "must not be imported: importlib"),
+    ("import pickle\n", 1, "must not be imported: pickle"),
+    ("from __future__ import annotations\n", 1, "must not be imported: __future__"),
+    ("def f():\n    return SIDES\n", 2, "expected a name that is defined or imported here, got SIDES"),
+    ("def f(x: Shape):\n    return x\n", 1, "expected a name that is defined or imported here, got Shape"),
+    ("def f(:\n", 1, "expected Python, got a syntax error"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "line", "message"), VIOLATIONS)
+def test_rule_names_file_line_and_what_was_expected(tmp_path: Path, text: str, line: int, message: str) -> None:
+    with pytest.raises(BundleError) as caught:
+        flatten(toy(tmp_path, zebra=text))
+    assert str(caught.value).startswith(f"toy/zebra.py:{line}: "), caught.value
+    assert message in str(caught.value)
+
+
+def test_line_shared_by_import_and_code_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"toy/zebra.py:1: expected every import on lines of its own"):
+        flatten(toy(tmp_path, zebra="import abc; A = 1\n"))
+
+
+def test_circle_of_imports_is_refused(tmp_path: Path) -> None:
+    package = toy(tmp_path, a="from toy.b import g\ndef f():\n    g()\n", b="from toy.a import f\ndef g():\n    f()\n")
+    with pytest.raises(BundleError, match=r"^toy: imports must not form a circle, got (a -> b -> a|b -> a -> b)$"):
+        flatten(package)
+
+
+def test_init_with_code_is_refused(tmp_path: Path) -> None:
+    package = toy(tmp_path)
+    (package / "__init__.py").write_text("import json\n")
+    with pytest.raises(BundleError, match=r"toy/__init__.py:1: must hold a docstring only"):
+        flatten(package)
+
+
+def test_package_inside_the_package_is_refused(tmp_path: Path) -> None:
+    package = toy(tmp_path)
+    (package / "inner").mkdir()
+    (package / "inner" / "a.py").write_text("")
+    with pytest.raises(BundleError, match="toy: expected modules only, got the package inner"):
+        flatten(package)
+
+
+def test_package_without_entry_point_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"toy/main.py: expected a function run"):
+        flatten(toy(tmp_path, main="def walk():\n    pass\n"))
+
+
+def test_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="expected Python modules, got none"):
+        flatten(tmp_path)
+
+
+ALLOWED = [
+    "import struct\nimport math\nLN2 = math.log(2.0)\nHEADER = struct.Struct('<I')\nNAMES = frozenset({'a'})\n",
+    "from collections.abc import Callable\nfrom toy.kinds import Kind\nA = Kind | None\nB = Callable[[A], None]\n",
+    "import torch\nimport torch.distributed as dist\nfrom torch import Tensor\nfrom torch.nn import functional as F\n",
+    "try:\n    import no_lib.a as a\nexcept ImportError:\n    a = None\n    HAS_A = False\nelse:\n    HAS_A = True\n",
+    "def f(x):\n    def inner():\n        nonlocal x\n        x = 1\n    return inner, type(x).__name__, x.eval()\n",
+    "class A:\n    x = 1\n    y = [n for n in range(x)]\n    def f(self):\n        return {k: v for k, v in ()}\n",
+]
+
+
+@pytest.mark.parametrize("text", ALLOWED)
+def test_what_the_rules_allow(tmp_path: Path, text: str) -> None:
+    assert flatten(toy(tmp_path, zebra=text)).names
