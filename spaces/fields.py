@@ -1,0 +1,209 @@
+"""Recipe fields by dotted path: reading, setting, the JSON form and the hash."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from enum import Enum
+from types import MappingProxyType, NoneType
+from typing import Any, get_args
+
+from trainer.config import Recipe
+
+
+class SpaceError(Exception):
+    """A field path, a value of it, or a point of a space is wrong; the message says where, expected and got."""
+
+
+def recipe_paths() -> dict[str, Any]:
+    """Every dotted field path and its type, in order; an optional sub-config (ema) is a field beside its own fields."""
+    return dict(_PATHS)
+
+
+def _paths_of(config: type, prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, hint in _field_types(config).items():
+        sub_config = _sub_config(hint)
+        if sub_config is None or is_optional(hint):
+            yield prefix + name, hint
+        if sub_config is not None:
+            yield from _paths_of(sub_config, f"{prefix}{name}.")
+
+
+def _field_types(config: Any) -> dict[str, Any]:
+    return {field.name: field.type for field in fields(config)}
+
+
+def is_optional(hint: Any) -> bool:
+    """Whether a field of this type may be None."""
+    return NoneType in get_args(hint)
+
+
+def plain_type(hint: Any) -> type:
+    """A field's type without its None: float for float | None."""
+    return next((part for part in get_args(hint) if part is not NoneType), hint)
+
+
+def _sub_config(hint: Any) -> type | None:
+    plain = plain_type(hint)
+    return plain if is_dataclass(plain) else None
+
+
+_PATHS: Mapping[str, Any] = MappingProxyType(dict(_paths_of(Recipe, "")))
+
+
+def optional_parent(path: str) -> str | None:
+    """The optional sub-config a field belongs to (ema for ema.start_fraction); None for all others."""
+    parent = path.rpartition(".")[0]
+    return parent if parent in _PATHS else None
+
+
+def require_path(path: str) -> Any:
+    """The type of the field at a path.
+
+    Raises:
+        SpaceError: Recipe has no such field; names a close one.
+    """
+    if path not in _PATHS:
+        raise SpaceError(f"{path}: must be a field of Recipe{close_match(path, _PATHS)}, got {path!r}")
+    return _PATHS[path]
+
+
+def close_match(name: str, known: Iterable[str]) -> str:
+    """' (did you mean NAME?)' for the closest known name, '' where none is close."""
+    matches = get_close_matches(name, list(known), n=1)
+    return f" (did you mean {matches[0]}?)" if matches else ""
+
+
+def get_value(recipe: Recipe, path: str) -> Any:
+    """The value at a path; None for fields of a sub-config that is off.
+
+    Raises:
+        SpaceError: Recipe has no such field.
+    """
+    require_path(path)
+    value: Any = recipe
+    for name in path.split("."):
+        value = None if value is None else getattr(value, name)
+    return value
+
+
+def set_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """The recipe with these fields changed, all at once, so that values which only fit together can be set.
+
+    A value has the field's type or its JSON form: an enum's text, null, a mapping for a sub-config ({} is all its
+    defaults). Setting a field of a sub-config that is off turns it on.
+
+    Raises:
+        SpaceError: an unknown path, a value of another type, or a field of a sub-config that values turns off.
+        ConfigError: the values contradict each other.
+    """
+    changed = recipe_to_dict(recipe)
+    for path in sorted(values):  # a sub-config comes before its fields
+        hint, value = require_path(path), values[path]
+        *parents, name = path.split(".")
+        holder = changed
+        for parent in parents:
+            if holder[parent] is None:
+                if parent in values:
+                    raise SpaceError(f"{path}: must not be set where {parent} is null, got {value!r}")
+                holder[parent] = _sub_config_values(require_path(parent), {})
+            holder = holder[parent]
+        holder[name] = _sub_config_values(hint, value)
+    return recipe_from_dict(changed)
+
+
+def _sub_config_values(hint: Any, value: Any) -> Any:
+    """A sub-config as a mapping with its defaults filled in; any other value in its JSON form."""
+    config, plain = _sub_config(hint), _to_jsonable(value)
+    return {**_to_jsonable(config()), **plain} if config is not None and isinstance(plain, Mapping) else plain
+
+
+def check_value(path: str, value: Any) -> Any:
+    """The value in the field's own type.
+
+    Raises:
+        SpaceError: unknown path, or a value of another type.
+        ConfigError: a sub-config that contradicts itself.
+    """
+    hint = require_path(path)
+    return _decode(hint, _sub_config_values(hint, value), path)
+
+
+def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's JSON form: nested, every field present."""
+    return _to_jsonable(recipe)
+
+
+def to_json_value(value: Any) -> Any:
+    """The JSON form of one field's value."""
+    return _to_jsonable(value)
+
+
+def _to_jsonable(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {name: _to_jsonable(getattr(value, name)) for name in _field_types(type(value))}
+    return value.value if isinstance(value, Enum) else value
+
+
+def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
+    """The recipe that recipe_to_dict wrote.
+
+    Raises:
+        SpaceError: an unknown or missing key, or a value of another type.
+        ConfigError: the values contradict each other.
+    """
+    return _decode_config(Recipe, values, "")
+
+
+def _decode_config(config: Any, values: Mapping[str, Any], path: str) -> Any:
+    hints, prefix = _field_types(config), f"{path}." if path else ""
+    for name in values:
+        if name not in hints:
+            where = f"{prefix}{name}"
+            raise SpaceError(f"{where}: must be a field of {config.__name__}{close_match(name, hints)}, got {name!r}")
+    for name in hints:
+        if name not in values:
+            raise SpaceError(f"{prefix}{name}: must be given, got nothing")
+    return config(**{name: _decode(hint, values[name], prefix + name) for name, hint in hints.items()})
+
+
+def _decode(hint: Any, value: Any, path: str) -> Any:
+    plain = plain_type(hint)
+    if value is None and is_optional(hint):
+        return None
+    if is_dataclass(plain):
+        if isinstance(value, plain):
+            return value
+        if isinstance(value, Mapping):
+            return _decode_config(plain, value, path)
+    elif issubclass(plain, Enum):
+        if value in list(plain):
+            return plain(value)
+    elif _is_scalar(value, plain):
+        return plain(value)
+    raise SpaceError(f"{path}: must be {_expected(hint)}, got {value!r}")
+
+
+def _is_scalar(value: Any, plain: type) -> bool:
+    if isinstance(value, bool) or plain is bool:
+        return isinstance(value, bool) and plain is bool
+    if plain is float:
+        return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, plain)
+
+
+def _expected(hint: Any) -> str:
+    plain = plain_type(hint)
+    names = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}
+    text = names.get(plain, "a mapping of its fields")
+    if issubclass(plain, Enum):
+        text = "one of " + ", ".join(str(member.value) for member in plain)
+    return f"{text} or null" if is_optional(hint) else text
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """16 hex digits that two recipes share exactly if they are equal."""
+    canonical = json.dumps(recipe_to_dict(recipe), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
