@@ -56,11 +56,8 @@ def list_shards(folder: Path, split: str) -> list[Path]:
     return paths
 
 
-def load_validation(folder: Path, limit: int | None, seq_len: int, vocab_size: int | None = None) -> Tensor:
+def load_validation(folder: Path, limit: int | None, seq_len: int, vocab_size: int) -> Tensor:
     """(T,) uint16 on the CPU: the validation stream, or its first limit + 1 tokens, so that limit tokens are targets.
-
-    Args:
-        vocab_size: all ids must be below it; None leaves them unchecked.
 
     Raises:
         DataError: a shard is missing, damaged or of another vocabulary, or the stream is shorter than one window of
@@ -70,8 +67,7 @@ def load_validation(folder: Path, limit: int | None, seq_len: int, vocab_size: i
     num_tokens = 0
     for path in list_shards(folder, "val"):
         part = read_shard(path)[: None if limit is None else limit + 1 - num_tokens]
-        if vocab_size is not None:
-            check_vocabulary(part, vocab_size, path)
+        check_vocabulary(part, vocab_size, path)
         parts.append(part)
         num_tokens += part.size
     if num_tokens < seq_len + 1:

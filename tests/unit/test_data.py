@@ -119,7 +119,7 @@ def test_validation_is_the_head_of_all_shards(tmp_path: Path, limit: int | None,
 def test_validation_shorter_than_a_window(tmp_path: Path, size: int, limit: int | None) -> None:
     write_shards(tmp_path, "val", [size])
     with pytest.raises(DataError, match="validation: expected at least 9 tokens, got 8"):
-        load_validation(tmp_path, limit, 8)
+        load_validation(tmp_path, limit, 8, VOCAB_SIZE)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_missing_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected fineweb_train_\*\.bin, got no such file"):
         loader(tmp_path)
     with pytest.raises(DataError, match=r"expected fineweb_val_\*\.bin, got no such file"):
-        load_validation(tmp_path / "nowhere", None, 8)
+        load_validation(tmp_path / "nowhere", None, 8, VOCAB_SIZE)
     with pytest.raises(DataError, match="expected a shard, got No such file"):
         read_shard(tmp_path / "fineweb_val_000000.bin")
 
