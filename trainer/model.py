@@ -65,7 +65,8 @@ class Gpt(nn.Module):
     def forward(self, ids_BT: Tensor) -> Tensor:
         """Final normalised hidden states (B, T, D)."""
         x0_BTD = rms_norm(F.embedding(ids_BT, self.tok_emb).to(self.compute_dtype))
-        x_BTD, skips = x0_BTD, list[Tensor]()
+        x_BTD = x0_BTD
+        skips: list[Tensor] = []
         for index, block in enumerate(self.blocks):
             if index >= self.num_encoder_layers and skips:
                 weight = self.skip_weights[index - self.num_encoder_layers].to(x_BTD.dtype)
