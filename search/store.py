@@ -16,6 +16,8 @@ from optuna.storages import RDBStorage
 from search.database import answering, engine_options, open_engine, resolve_url, shown
 from search.errors import SpecError, StoreError
 
+ArtifactStore = FileSystemArtifactStore
+
 DEFINITION = "definition"  # study attribute: canonical JSON of the study file
 BUDGET = "budget"  # study attribute: JSON of the rung's budget
 STARTUP_TRIALS = 20
@@ -47,11 +49,11 @@ def optuna_answering(url: str) -> Generator[None]:
         raise StoreError(f"storage {shown(url)}: expected a database that answers, got {cause}") from error
 
 
-def open_artifacts(runs_folder: Path) -> FileSystemArtifactStore:
+def open_artifacts(runs_folder: Path) -> ArtifactStore:
     """Where files of finished trials are kept for the dashboard."""
     folder = runs_folder / "artifacts"
     folder.mkdir(parents=True, exist_ok=True)
-    return FileSystemArtifactStore(str(folder))
+    return ArtifactStore(str(folder))
 
 
 def rung_study_name(study: str, rung: str) -> str:
@@ -105,15 +107,12 @@ def check_definition(storage: RDBStorage, study: str, definition: Mapping[str, A
         )
 
 
-def open_rung(
-    storage: RDBStorage, study: str, rung: str, *, objectives: Sequence[str], sampler: optuna.samplers.BaseSampler
-) -> optuna.Study:
+def open_rung(storage: RDBStorage, name: str, objectives: Sequence[str]) -> optuna.Study:
     """Create or load the Optuna study of a rung; every objective is minimised."""
     opened = optuna.create_study(
         storage=storage,
-        study_name=rung_study_name(study, rung),
+        study_name=name,
         directions=[optuna.study.StudyDirection.MINIMIZE] * len(objectives),
-        sampler=sampler,
         load_if_exists=True,
     )
     if opened.metric_names != list(objectives):

@@ -1,0 +1,75 @@
+"""What a rung still owes, read off its trials alone, so that a restart after any crash comes to the same answer."""
+
+from collections.abc import Mapping, Sequence
+
+from search.trials import OPEN_STATUSES, TrialRow, TrialStatus
+from trainer.result import FailureKind
+
+MAX_ATTEMPTS = 2
+# Not a strike against the trial: the user cancelled it, or no trial can run until somebody repairs the data.
+BLAMELESS = frozenset({FailureKind.CANCELLED, FailureKind.DATA})
+TWIN_STATUSES = OPEN_STATUSES | {TrialStatus.FEASIBLE, TrialStatus.INFEASIBLE, TrialStatus.FAILED}
+
+
+def retries_due(rows: Sequence[TrialRow]) -> list[TrialRow]:
+    """Lost trials that are to be queued again: each once, unless the machine has failed its repeat too."""
+    retried = {row.retry_of for row in rows}
+    by_number = {row.number: row for row in rows}
+    return [
+        row
+        for row in rows
+        if row.status is TrialStatus.LOST
+        and row.number not in retried
+        and row.recipe is not None
+        and (row.failure in BLAMELESS or attempt_of(row, by_number) < MAX_ATTEMPTS)
+    ]
+
+
+def attempt_of(row: TrialRow, by_number: Mapping[int, TrialRow]) -> int:
+    """1 for a first try, 2 where the machine failed the trial that this one repeats."""
+    attempt, number = 1, row.retry_of
+    while number is not None:
+        earlier = by_number[number]
+        attempt += earlier.failure not in BLAMELESS
+        number = earlier.retry_of
+    return attempt
+
+
+def seeds_due(rows: Sequence[TrialRow], seeds: Sequence[int]) -> list[tuple[TrialRow, int]]:
+    """Trials of the first seed, and the further seeds their recipe is still to be queued with."""
+    present = {row.key for row in rows}
+    worth = {TrialStatus.RUNNING, TrialStatus.FEASIBLE}
+    return [
+        (row, seed)
+        for row in rows
+        if row.status in worth and row.key is not None and "copied_from" not in row.attributes
+        if row.key[1] == seeds[0]
+        for seed in seeds[1:]
+        if (row.key[0], seed) not in present
+    ]
+
+
+def counted(rows: Sequence[TrialRow], seed: int) -> int:
+    """How many of a first rung's trials are used up.
+
+    A trial counts once however often it is repeated; further seeds of a recipe and dropped proposals do not count.
+    """
+    retried = {row.retry_of for row in rows}
+    return sum(
+        row.status is not TrialStatus.DUPLICATE
+        and row.number not in retried
+        and row.attributes.get("seed", seed) == seed
+        for row in rows
+    )
+
+
+def is_settled(rows: Sequence[TrialRow], trials: int | None, seed: int) -> bool:
+    """Whether nothing is queued or running and, in a first rung, all its trials are there."""
+    has_all = trials is None or counted(rows, seed) >= trials
+    return has_all and not any(row.is_open for row in rows)
+
+
+def twin_of(rows: Sequence[TrialRow], number: int, key: tuple[str, int]) -> TrialRow | None:
+    """The earliest other trial with this recipe and seed that has a result or will have one."""
+    twins = (row for row in rows if row.key == key and row.number != number and row.status in TWIN_STATUSES)
+    return min(twins, key=lambda row: (row.is_open, row.number), default=None)
