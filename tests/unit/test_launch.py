@@ -379,7 +379,7 @@ def test_a_line_without_its_newline_waits_for_the_rest(tmp_path: Path) -> None:
 
 
 def a_run(tmp_path: Path, **changes: Any) -> Run:
-    values = {
+    values: dict[str, Any] = {
         "run_id": "r",
         "folder": tmp_path,
         "world_size": 1,

@@ -1,0 +1,283 @@
+"""Runs on Ray: one task a run. The only module that imports Ray.
+
+Set the variables of cluster.ray_variables before this module is imported; Ray reads them once, as it is imported.
+Ray's word that a task has ended is taken, its silence is not: leases and deadlines are watched in the ledger.
+"""
+
+import logging
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from search.cluster import LOCAL_ADDRESS, Need, Resources, count_slots, describe
+from search.errors import RunnerError, StoreError
+from search.launch import TIMING, Timing, execute, held_seconds
+from search.ledger import Ledger, RunRecord, RunState
+from search.run import Finished, Progress, Run
+from trainer.result import Failure, FailureKind, Measurement
+
+OBJECT_STORE_BYTES = 100 * 2**20  # a task passes a Run and a Finished; Ray's default is 30 % of the memory
+CONNECT_SECONDS = 10.0
+MESSAGE_CHARACTERS = 400
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Patience:
+    """How long the runner waits for what may never come.
+
+    Attributes:
+        poll_seconds: between two looks into the ledger.
+        deadline_grace_seconds: beyond a run's deadline, at which its own launcher should have killed it.
+        settle_seconds: for Ray's word after the ledger has a run's end; its resources are held until then.
+        unplaceable_seconds: for a node to come back that could hold a queued run.
+    """
+
+    poll_seconds: float = 1.0
+    deadline_grace_seconds: float = 120.0
+    settle_seconds: float = 15.0
+    unplaceable_seconds: float = 60.0
+    launch: Timing = TIMING
+
+
+PATIENCE = Patience()
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A submitted run that has not been reported as finished. Times are monotonic and this process's own."""
+
+    run: Run
+    task: Any
+    is_running: bool = False
+    progress: dict[str, Any] = field(default_factory=dict[str, Any])
+    lease_expires_at: float = 0.0  # compared with itself only, so hosts' clocks may differ
+    since: dict[str, float] = field(default_factory=dict[str, float])
+
+    def seconds_of(self, condition: str, holds: bool) -> float:
+        """For how long a condition has held without a break."""
+        if not holds:
+            self.since.pop(condition, None)
+            return 0.0
+        now = time.monotonic()
+        return now - self.since.setdefault(condition, now)
+
+
+class RayRunner:
+    """The Runner on a Ray of this machine or on a cluster.
+
+    Args:
+        ledger: where the launchers of the submitted runs report; each run has its row there before it is submitted.
+        address: local starts a Ray here; anything else is the address of one to use, such as 10.0.0.1:6379.
+        machine: num_cpus, num_gpus and resources of a Ray started here, where they are not what Ray finds.
+
+    Raises:
+        RunnerError: Ray does not start here, or does not answer at the address.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        address: str = LOCAL_ADDRESS,
+        patience: Patience = PATIENCE,
+        machine: Mapping[str, Any] | None = None,
+    ) -> None:
+        _connect(address, machine or {})
+        self._ledger = ledger
+        self._patience = patience
+        self._is_ours = address == LOCAL_ADDRESS
+        self._flights: dict[str, _Flight] = {}
+        self._reports: list[Progress | Finished] = []
+        self._need = Need(num_cpus=1, num_gpus=0, accelerator=None)
+        self._looked_at = 0.0
+        # Only the loop repeats a run, and records it; Ray would silently repeat it three times.
+        self._task: Any = ray.remote(max_retries=0)(execute)
+
+    def prepare(self, rung: str, world_size: int, accelerator: str | None) -> int:
+        """GPUs that each run of a rung holds: world_size where the cluster has GPUs, else 0.
+
+        From now on free_slots counts for runs of this rung.
+
+        Raises:
+            RunnerError: no node can hold one such run; Ray would let it wait for ever without an error.
+        """
+        nodes = _nodes()
+        has_gpus = accelerator is not None or any(node.get("GPU") for node in nodes)
+        num_gpus, num_cpus = (world_size, 0) if has_gpus else (0, world_size)
+        need = Need(num_cpus=num_cpus, num_gpus=num_gpus, accelerator=accelerator)
+        if count_slots(nodes, [], need) == 0:
+            raise RunnerError(f"rung {rung}: expected {need}, got a cluster with {describe(nodes)}")
+        self._need = need
+        return num_gpus
+
+    @property
+    def free_slots(self) -> int:
+        """How many more runs of the prepared rung (else of the kind submitted last) could start now.
+
+        Submitting no more than this keeps Ray's own queue empty, so that a run on a whole node is not overtaken by
+        small ones for ever.
+        """
+        held = [Need.of(flight.run) for flight in self._flights.values()]
+        slots = count_slots(_nodes(), held, self._need)
+        if self._is_ours:
+            return slots
+        # Others may use the cluster too. Their share is known as a sum over nodes only.
+        queued = [Need.of(flight.run) for flight in self._flights.values() if not flight.is_running]
+        return min(slots, count_slots([ray.available_resources()], queued, self._need))
+
+    def submit(self, run: Run) -> None:
+        """Start a queued run and return at once; never retries by itself."""
+        run = replace(run, folder=run.folder.absolute())
+        need = Need.of(run)
+        self._need = need
+        task = self._task.options(
+            name=run.run_id, num_cpus=need.num_cpus, num_gpus=need.num_gpus, accelerator_type=need.accelerator
+        )
+        self._flights[run.run_id] = _Flight(run, task.remote(run, self._patience.launch))
+
+    def wait(self, timeout_seconds: float) -> Sequence[Progress | Finished]:
+        """Reports that came in, waiting at most timeout_seconds for the first; none at once when nothing runs.
+
+        Raises:
+            StoreError: the storage does not answer. No report is lost; the next call returns it.
+        """
+        end = time.monotonic() + timeout_seconds
+        while True:
+            self._take_returned()
+            self._look()
+            remaining = end - time.monotonic()
+            if self._reports or not self._flights or remaining <= 0:
+                reports, self._reports = self._reports, []
+                return reports
+            ray.wait(self._tasks(), timeout=min(remaining, self._patience.poll_seconds))
+
+    def cancel(self, run_id: str) -> None:
+        """Kill a run; its Finished follows with FailureKind.CANCELLED, or with what it ended with just before."""
+        flight = self._flights.get(run_id)
+        if flight is None:
+            return
+        outcome = Failure(kind=FailureKind.CANCELLED, message="cancelled by the user")
+        self._record(flight, outcome)
+        ray.cancel(flight.task, force=True)
+
+    def close(self) -> None:
+        """Cancel what still runs and let go of Ray; a Ray started here ends."""
+        for run_id in list(self._flights):
+            with suppress(StoreError):  # its lease will tell
+                self.cancel(run_id)
+        self._flights.clear()
+        ray.shutdown()
+
+    def describe(self) -> str:
+        """Ray's version and what the cluster has, for people."""
+        return f"Ray {ray.__version__}: {describe(_nodes())}"
+
+    def _tasks(self) -> list[Any]:
+        return [flight.task for flight in self._flights.values()]
+
+    def _take_returned(self) -> None:
+        """Report the runs whose task has ended, by itself or with its worker."""
+        if not self._flights:
+            return
+        ready, _ = ray.wait(self._tasks(), num_returns=len(self._flights), timeout=0)
+        for flight in [flight for flight in self._flights.values() if flight.task in ready]:
+            try:
+                finished: Finished = ray.get(flight.task)
+                outcome = finished.outcome
+                gpu_seconds: float | None = finished.gpu_seconds
+            except RayError as error:
+                outcome, gpu_seconds = Failure(kind=FailureKind.MACHINE, message=_message(error)), None
+            self._finish(flight, outcome, gpu_seconds)
+
+    def _look(self) -> None:
+        """Read progress and ends from the ledger, and give up the runs that nobody will hear of again."""
+        if time.monotonic() - self._looked_at < self._patience.poll_seconds or not self._flights:
+            return
+        nodes = _nodes()
+        for flight in list(self._flights.values()):
+            record = self._ledger.get(flight.run.run_id)
+            flight.is_running = record.state is RunState.RUNNING
+            if record.progress != flight.progress:
+                flight.progress = dict(record.progress)
+                self._reports.append(Progress(run_id=record.run_id, values=record.progress))
+            reason = self._loss(flight, record, nodes)
+            if reason is not None:
+                ray.cancel(flight.task, force=True)
+                self._finish(flight, Failure(kind=FailureKind.MACHINE, message=reason))
+        self._looked_at = time.monotonic()
+
+    def _loss(self, flight: _Flight, record: RunRecord, nodes: Sequence[Resources]) -> str | None:
+        """Why a run that Ray says nothing about is over; None while it may be alive."""
+        patience, host = self._patience, record.host or "its host"
+        has_beaten = record.lease_expires_at != flight.lease_expires_at
+        flight.lease_expires_at = record.lease_expires_at
+        if flight.seconds_of("ended", record.state.is_final) > patience.settle_seconds:
+            return "ended"  # the ledger has its outcome
+        if not flight.is_running:
+            is_unplaceable = record.state is RunState.QUEUED and count_slots(nodes, [], Need.of(flight.run)) == 0
+            if flight.seconds_of("unplaceable", is_unplaceable) > patience.unplaceable_seconds:
+                return f"expected {Need.of(flight.run)}, got a cluster with {describe(nodes)}"
+            return None
+        silence = flight.seconds_of("silent", not has_beaten)
+        if silence > patience.launch.lease_seconds:
+            return f"no heartbeat from {host} for {silence:.0f} s"
+        if flight.seconds_of("running", True) > flight.run.deadline_seconds + patience.deadline_grace_seconds:
+            return f"still running on {host} long after its deadline of {flight.run.deadline_seconds:g} s"
+        return None
+
+    def _finish(self, flight: _Flight, outcome: Measurement | Failure, gpu_seconds: float | None = None) -> None:
+        """Report a run's end, once: as the ledger has it, where it has it already."""
+        finished = self._record(flight, outcome, gpu_seconds)
+        del self._flights[flight.run.run_id]
+        self._reports.append(finished)
+
+    def _record(self, flight: _Flight, outcome: Measurement | Failure, gpu_seconds: float | None = None) -> Finished:
+        """Record an end in the ledger unless it has one. gpu_seconds None: since the run started."""
+        run, now = flight.run, time.time()
+        record = self._ledger.get(run.run_id)
+        if gpu_seconds is None:
+            gpu_seconds = held_seconds(run, now - (record.started_at or now))
+        if not self._ledger.finish(run.run_id, outcome, gpu_seconds, now):
+            record = self._ledger.get(run.run_id)
+            outcome, gpu_seconds = record.outcome or outcome, record.gpu_seconds
+        return Finished(run_id=run.run_id, outcome=outcome, gpu_seconds=gpu_seconds)
+
+
+def _connect(address: str, machine: Mapping[str, Any]) -> None:
+    """Start or join a Ray. A bare ray.init() would attach to whatever cluster ran on this host last."""
+    if address.startswith("ray://"):
+        raise RunnerError(
+            f"address: expected local or HOST:PORT (Ray Client loses runs on a disconnect), got {address}"
+        )
+    if ":" in address:
+        _reach(address)
+    started_here = {**machine, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    options: dict[str, Any] = started_here if address == LOCAL_ADDRESS else {}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (RayError, RuntimeError, ValueError, OSError) as error:  # ConnectionError is an OSError
+        raise RunnerError(f"Ray at {address}: expected one that answers, got {_message(error)}") from error
+
+
+def _reach(address: str) -> None:
+    """Ray itself tries for two minutes to reach a host that is not there."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise RunnerError(f"Ray at {address}: expected one that answers, got {_message(error)}") from error
+
+
+def _nodes() -> list[Resources]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _message(error: BaseException) -> str:
+    """An error as one line; of an exception in a task, the exception."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    return " ".join(f"{type(cause).__name__}: {cause}".split())[:MESSAGE_CHARACTERS]

@@ -1,0 +1,413 @@
+"""The runner on a real Ray of this machine, with small programs in the trainer's place."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from search.cluster import ray_variables
+from search.errors import RunnerError
+from search.launch import Timing
+from search.ledger import Ledger, RunRecord, RunState
+from search.run import Finished, Progress, Run
+from trainer.result import Failure, FailureKind, Measurement, outcome_to_dict
+
+os.environ.update(ray_variables("local", os.environ))  # before Ray is imported
+
+from search.runner import Patience, RayRunner
+
+LEASE_SECONDS = 4.0
+PATIENCE = Patience(
+    poll_seconds=0.2,
+    deadline_grace_seconds=3.0,
+    settle_seconds=5.0,
+    unplaceable_seconds=1.0,
+    launch=Timing(poll_seconds=0.2, lease_seconds=LEASE_SECONDS),
+)
+# Two GPUs that are not there: Ray counts what it is told.
+MACHINE = {"num_cpus": 2, "num_gpus": 2, "resources": {"accelerator_type:H100": 1}}
+
+MEASUREMENT = Measurement(
+    val_bpb=1.25,
+    val_loss=2.1,
+    pre_quant_val_bpb=1.2,
+    post_quant_val_bpb=1.3,
+    artifact_bytes=110,
+    code_bytes=10,
+    weight_bytes=100,
+    code_sha256="c",
+    weight_sha256="w",
+    num_parameters=7,
+    steps=3,
+    train_tokens=300,
+    train_loss=2.0,
+    train_seconds=1.0,
+    eval_seconds=0.5,
+    step_avg_ms=4.0,
+    peak_memory_bytes=1,
+    seed=1,
+    world_size=1,
+    device="cpu",
+    torch_version="0",
+    python_version="3",
+)
+FINISH = f"""
+import json, os, pathlib
+pathlib.Path("environment.json").write_text(json.dumps(dict(os.environ)))
+step = {{"event": "TrainStep", "time": 1.0, "step": 4, "progress": 0.5, "train_loss": 3.0, "tokens_per_second": 9.0}}
+pathlib.Path("events.jsonl").write_text(json.dumps(step) + "\\n")
+pathlib.Path("result.tmp").write_text({json.dumps(json.dumps(outcome_to_dict(MEASUREMENT)))})
+os.rename("result.tmp", "result.json")
+"""
+HANG = """
+import os, pathlib, time
+pathlib.Path("pid.tmp").write_text(str(os.getpid()))
+os.rename("pid.tmp", "pid")
+time.sleep(600)
+"""
+WAIT = "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.05)\n" + FINISH
+
+
+@dataclass
+class Bench:
+    """A runner, its ledger and a folder for runs."""
+
+    runner: RayRunner
+    ledger: Ledger
+    folder: Path
+
+    def submit(self, name: str, program: str, **changes: Any) -> Run:
+        run = queue(self.ledger, self.folder / name, program, **changes)
+        self.runner.submit(run)
+        return run
+
+    def finish(self, *runs: Run, seconds: float = 40.0) -> list[Finished]:
+        """The ends of these runs, in their order; no run ends twice."""
+        finished = [report for report in self.reports(len(runs), seconds) if isinstance(report, Finished)]
+        by_id = {report.run_id: report for report in finished}
+        assert len(by_id) == len(finished)
+        return [by_id[run.run_id] for run in runs]
+
+    def reports(self, ends: int, seconds: float = 40.0) -> list[Progress | Finished]:
+        reports: list[Progress | Finished] = []
+        deadline = time.monotonic() + seconds
+        while sum(isinstance(report, Finished) for report in reports) < ends:
+            assert time.monotonic() < deadline, reports
+            reports += self.runner.wait(0.5)
+        return reports
+
+    def failure(self, run: Run, seconds: float = 40.0) -> Failure:
+        """The failure a run ends with; the ledger has the same."""
+        [finished] = self.finish(run, seconds=seconds)
+        assert isinstance(finished.outcome, Failure)
+        assert self.ledger.get(run.run_id).outcome == finished.outcome
+        return finished.outcome
+
+
+def queue(ledger: Ledger, folder: Path, program: str, **changes: Any) -> Run:
+    folder.mkdir(parents=True)
+    (folder / "train_gpt.py").write_text(program)
+    run = Run(
+        run_id=folder.name,
+        folder=folder,
+        world_size=1,
+        num_gpus=0,
+        accelerator=None,
+        environment={"SEED": "7", "RUN_ID": folder.name},
+        deadline_seconds=60.0,
+        storage_url=ledger.url,
+    )
+    run = replace(run, **changes)
+    ledger.insert(
+        RunRecord(
+            run_id=run.run_id,
+            study="s",
+            rung="proxy",
+            trial_number=0,
+            recipe_hash="h",
+            code_sha256="c",
+            seed=7,
+            folder=str(folder),
+            world_size=run.world_size,
+            queued_at=time.time(),
+            lease_expires_at=time.time() + 600,
+        )
+    )
+    return run
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Generator[Bench]:
+    folder = tmp_path_factory.mktemp("ray_runner")
+    ledger = Ledger.open(f"sqlite:///{folder / 'caddie.db'}")
+    runner = RayRunner(ledger, "local", PATIENCE, MACHINE)
+    yield Bench(runner, ledger, folder)
+    runner.close()
+
+
+@pytest.fixture
+def bench(shared: Bench) -> Generator[Bench]:
+    """The shared bench, on which nothing runs."""
+    yield shared
+    assert shared.runner.wait(0.1) == []  # no run was left, and none ends twice
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def started(run: Run) -> int:
+    """The process id of a hanging trainer, once it runs."""
+    wait_for((run.folder / "pid").exists)
+    return int((run.folder / "pid").read_text())
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_runs_report_progress_and_end_with_their_measurement(bench: Bench) -> None:
+    run = bench.submit("measured", "import time\n" + FINISH + "time.sleep(1.5)")
+    reports = bench.reports(1)
+    assert isinstance(reports[-1], Finished)
+    assert reports[-1].outcome == MEASUREMENT
+    progress = [report.values for report in reports if isinstance(report, Progress)]
+    assert progress[-1] == {"step": 4, "progress": 0.5, "train_loss": 3.0, "tokens_per_second": 9.0}
+    assert bench.ledger.get(run.run_id).gpu_seconds == reports[-1].gpu_seconds > 1.0
+
+
+def test_a_cpu_run_sees_no_gpu_and_no_secret_of_ray(bench: Bench) -> None:
+    run = bench.submit("environment", FINISH)
+    bench.finish(run)
+    environment = json.loads((run.folder / "environment.json").read_text())
+    assert environment["CUDA_VISIBLE_DEVICES"] == ""
+    assert environment["OMP_NUM_THREADS"] == "1"
+    assert (environment["SEED"], environment["RUN_ID"]) == ("7", "environment")
+    assert not [name for name in environment if name.startswith("RAY_")]
+
+
+def test_a_gpu_run_sees_the_whole_gpus_it_holds(bench: Bench) -> None:
+    assert bench.runner.prepare("full", 1, "H100") == 1
+    runs = [bench.submit(f"gpu{n}", WAIT, num_gpus=1, accelerator="H100") for n in range(2)]
+    wait_for(lambda: all(bench.ledger.get(run.run_id).state is RunState.RUNNING for run in runs))
+    for run in runs:
+        (run.folder / "go").touch()
+    bench.finish(*runs)
+    environments = [json.loads((run.folder / "environment.json").read_text()) for run in runs]
+    assert {environment["CUDA_VISIBLE_DEVICES"] for environment in environments} == {"0", "1"}
+
+
+def test_a_crashed_worker_is_the_machines_and_its_trainer_dies(bench: Bench) -> None:
+    run = bench.submit("crash", HANG)
+    pid = started(run)
+    os.kill(bench.ledger.get(run.run_id).pid, signal.SIGKILL)  # the Ray worker
+    failure = bench.failure(run)
+    assert failure.kind is FailureKind.MACHINE
+    assert "WorkerCrashedError" in failure.message
+    wait_for(lambda: is_gone(pid), 5.0)
+    assert bench.ledger.get(run.run_id).gpu_seconds > 0
+
+
+def test_a_result_in_the_ledger_survives_the_worker(bench: Bench) -> None:
+    run = bench.submit("durable", HANG)
+    pid = started(run)
+    bench.ledger.finish(run.run_id, MEASUREMENT, 12.5, time.time())
+    os.kill(bench.ledger.get(run.run_id).pid, signal.SIGKILL)
+    [finished] = bench.finish(run)
+    assert (finished.outcome, finished.gpu_seconds) == (MEASUREMENT, 12.5)
+    wait_for(lambda: is_gone(pid))
+
+
+def test_a_cancelled_run_is_killed_and_says_so(bench: Bench) -> None:
+    run = bench.submit("cancelled", HANG)
+    pid = started(run)
+    bench.runner.cancel(run.run_id)
+    assert bench.failure(run).kind is FailureKind.CANCELLED
+    assert bench.ledger.get(run.run_id).state is RunState.CANCELLED
+    wait_for(lambda: is_gone(pid), 5.0)
+    bench.runner.cancel(run.run_id)  # it has ended: nothing happens
+
+
+def test_a_run_cancelled_in_rays_queue_never_starts(bench: Bench) -> None:
+    first = bench.submit("first", WAIT, world_size=1)
+    second = bench.submit("second", WAIT, world_size=1)
+    wait_for(lambda: all(bench.ledger.get(run.run_id).state is RunState.RUNNING for run in (first, second)))
+    third = bench.submit("third", FINISH)
+    bench.runner.cancel(third.run_id)
+    assert bench.failure(third).kind is FailureKind.CANCELLED
+    (first.folder / "go").touch()
+    (second.folder / "go").touch()
+    assert [finished.outcome for finished in bench.finish(first, second)] == [MEASUREMENT, MEASUREMENT]
+    assert not (third.folder / "stdout.log").exists()
+
+
+def test_the_launcher_ends_a_run_at_its_deadline(bench: Bench) -> None:
+    run = bench.submit("deadline", HANG, deadline_seconds=1.0)
+    failure = bench.failure(run)
+    assert failure.kind is FailureKind.DEADLINE
+    assert is_gone(started(run))
+
+
+def test_a_worker_that_falls_silent_loses_its_run(bench: Bench) -> None:
+    run = bench.submit("silent", HANG)
+    pid = started(run)
+    wait_for(lambda: bench.ledger.get(run.run_id).state is RunState.RUNNING)
+    worker = bench.ledger.get(run.run_id).pid
+    os.kill(worker, signal.SIGSTOP)  # Ray says nothing about a frozen worker
+    failure = bench.failure(run)
+    assert failure.kind is FailureKind.MACHINE
+    assert "no heartbeat from" in failure.message
+    wait_for(lambda: is_gone(worker) and is_gone(pid))  # by ray.cancel, and with its worker
+
+
+def test_a_run_that_its_launcher_does_not_end_is_ended_here(bench: Bench) -> None:
+    run = bench.submit("endless", HANG, deadline_seconds=60.0)
+    pid = started(run)
+    # As if this process thought of one second: the launcher, which thinks of sixty, goes on sending heartbeats.
+    flights = bench.runner._flights  # pyright: ignore[reportPrivateUsage]
+    flights[run.run_id].run = replace(run, deadline_seconds=1.0)
+    failure = bench.failure(run)
+    assert failure.kind is FailureKind.MACHINE
+    assert "long after its deadline of 1 s" in failure.message
+    wait_for(lambda: is_gone(pid))
+
+
+def test_a_folder_that_the_worker_does_not_see_is_said(bench: Bench) -> None:
+    run = queue(bench.ledger, bench.folder / "unshared", FINISH)
+    (run.folder / "train_gpt.py").unlink()
+    bench.runner.submit(run)
+    assert "does this host see the runs folder?" in bench.failure(run).message
+
+
+def test_a_storage_the_worker_cannot_reach_is_said(bench: Bench) -> None:
+    run = bench.submit("unstored", FINISH, storage_url="sqlite:////no/such/folder/x.db")
+    failure = bench.failure(run)
+    assert failure.kind is FailureKind.MACHINE
+    assert failure.message.startswith("StoreError: storage")
+
+
+@pytest.mark.parametrize(
+    ("world_size", "accelerator", "need"),
+    [
+        (1, "A100", "1 GPU of kind A100 on one node"),
+        (8, "H100", "8 GPUs of kind H100 on one node"),
+        (8, None, "8 GPUs on one node"),
+    ],
+)
+def test_an_impossible_rung_is_refused_at_once(
+    bench: Bench, world_size: int, accelerator: str | None, need: str
+) -> None:
+    with pytest.raises(RunnerError) as caught:
+        bench.runner.prepare("full", world_size, accelerator)
+    cluster = "2 CPUs and 2 GPUs (H100)"
+    assert str(caught.value) == f"rung full: expected {need}, got a cluster with {cluster}"
+
+
+def test_a_queued_run_that_no_node_can_hold_any_more_is_given_up(bench: Bench) -> None:
+    run = bench.submit("unplaceable", FINISH, num_gpus=4)
+    failure = bench.failure(run)
+    assert failure.kind is FailureKind.MACHINE
+    assert failure.message.startswith("expected 4 GPUs on one node, got a cluster with")
+    assert not (run.folder / "stdout.log").exists()
+
+
+def test_slots_count_what_still_fits(bench: Bench) -> None:
+    runner = bench.runner
+    first = bench.submit("slot1", WAIT)
+    assert runner.free_slots == 1
+    second = bench.submit("slot2", WAIT)
+    assert runner.free_slots == 0
+    assert runner.prepare("proxy", 1, None) == 1  # the GPUs are free
+    assert runner.free_slots == 2
+    third = bench.submit("slot3", WAIT, num_gpus=1)
+    assert runner.free_slots == 1
+    assert runner.prepare("full", 2, "H100") == 2
+    assert runner.free_slots == 0  # a run on both GPUs has to wait for the one on one
+    for run in (first, second, third):
+        (run.folder / "go").touch()
+    bench.finish(first, second, third)
+    assert runner.free_slots == 1
+
+
+def test_many_runs_end_once_each(bench: Bench) -> None:
+    waiting = [queue(bench.ledger, bench.folder / f"many{n}", FINISH) for n in range(8)]
+    reports: list[Progress | Finished] = []
+    flying = 0
+    while waiting or flying:
+        while waiting and bench.runner.free_slots:
+            bench.runner.submit(waiting.pop())
+            flying += 1
+            assert flying <= 2
+        news: Sequence[Progress | Finished] = bench.runner.wait(5.0)
+        flying -= sum(isinstance(report, Finished) for report in news)
+        reports += news
+    ends = [report for report in reports if isinstance(report, Finished)]
+    assert sorted(end.run_id for end in ends) == [f"many{n}" for n in range(8)]
+    assert all(end.outcome == MEASUREMENT for end in ends)
+
+
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("ray://127.0.0.1:10001", "Ray Client loses runs"),
+        ("127.0.0.1:1", "ConnectionRefusedError"),
+        ("127.0.0.1:http", "ValueError"),
+    ],
+)
+def test_an_address_without_ray_is_refused_at_once(bench: Bench, address: str, problem: str) -> None:
+    with pytest.raises(RunnerError, match=problem):
+        RayRunner(bench.ledger, address)
+
+
+DRIVER = """
+import os, signal, sys
+from pathlib import Path
+from search.cluster import ray_variables
+os.environ.update(ray_variables("local", os.environ))
+from search.ledger import Ledger
+from search.run import Finished, Run
+from search.runner import RayRunner
+folder, url = Path(sys.argv[1]), sys.argv[2]
+signal.signal(signal.SIGINT, lambda *_: (folder / "interrupted").touch())
+runner = RayRunner(Ledger.open(url), "local", machine={"num_cpus": 2})
+for name in ("short", "long"):
+    runner.submit(Run(run_id=name, folder=folder / name, world_size=1, num_gpus=0, accelerator=None, environment={},
+                      deadline_seconds=300.0, storage_url=url))
+while True:
+    for report in runner.wait(1.0):
+        if isinstance(report, Finished):
+            (folder / f"finished-{report.run_id}-{type(report.outcome).__name__}").touch()
+"""
+
+
+def test_runs_outlive_ctrl_c_and_do_not_outlive_the_driver(tmp_path: Path) -> None:
+    ledger = Ledger.open(f"sqlite:///{tmp_path / 'caddie.db'}")
+    short = queue(ledger, tmp_path / "short", WAIT)
+    long = queue(ledger, tmp_path / "long", HANG)
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path), ledger.url], start_new_session=True)
+    wait_for((tmp_path / "long" / "pid").exists, 60.0)
+    wait_for(lambda: ledger.get("short").state is RunState.RUNNING, 60.0)
+    os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: to every process of the job
+    wait_for((tmp_path / "interrupted").exists)
+    (short.folder / "go").touch()
+    wait_for((tmp_path / "finished-short-Measurement").exists)
+    pid, worker = started(long), ledger.get("long").pid
+    driver.kill()
+    driver.wait()
+    wait_for(lambda: is_gone(pid) and is_gone(worker), 30.0)
+    assert ledger.get("long").state is RunState.RUNNING  # until its lease ends
