@@ -23,7 +23,7 @@ def resolve_url(url: str) -> str:
     """
     try:
         parsed = sa.make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:  # ValueError: a port that is no number
         raise StoreError("storage: expected a URL such as sqlite:///caddie.db, got something else") from error
     if parsed.get_backend_name() != "sqlite":
         return url

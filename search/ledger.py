@@ -27,6 +27,7 @@ LEASE_SECONDS = 120.0  # a run or driver not heard of for this long is lost; als
 START_SECONDS = 600.0  # a submitted run that has not started by then is lost
 MIGRATIONS = Path(__file__).parent / "migrations"
 VERSION_TABLE = "caddie_alembic_version"
+_LOCK = 0xCADD1E  # any number that no other program locks in this database
 
 
 class RunState(StrEnum):
@@ -226,12 +227,21 @@ class Ledger:
 def _migrate(engine: sa.Engine) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    with engine.begin() as connection:
-        current = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
-        if current == ScriptDirectory.from_config(config).get_current_head():
+    head = ScriptDirectory.from_config(config).get_current_head()
+    with engine.connect() as connection:
+        if _revision(connection) == head:
             return
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    with engine.begin() as connection:
+        # Processes that open a new database together take turns.
+        is_sqlite = engine.dialect.name == "sqlite"
+        connection.execute(sa.text("BEGIN IMMEDIATE" if is_sqlite else f"SELECT pg_advisory_xact_lock({_LOCK})"))
+        if _revision(connection) != head:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
 
 
 def _state_of(outcome: Measurement | Failure) -> RunState:

@@ -12,6 +12,7 @@ import optuna
 from optuna.artifacts import FileSystemArtifactStore
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
+from sqlalchemy import event
 
 from search.database import answering, engine_options, open_engine, resolve_url, shown
 from search.errors import SpecError, StoreError
@@ -34,9 +35,22 @@ def open_storage(url: str) -> RDBStorage:
     open_engine(url).dispose()  # one clear line where nothing answers, and write-ahead logging on SQLite
     with answering(url), optuna_answering(url):
         try:
-            return RDBStorage(url, engine_kwargs=engine_options(url))
+            storage = RDBStorage(url, engine_kwargs=engine_options(url))
         except RuntimeError as error:
             raise StoreError(f"storage {shown(url)}: expected tables of this Optuna, got {error}") from error
+        if storage.engine.dialect.name == "sqlite":
+            event.listen(storage.engine, "connect", _sync_less)
+            storage.engine.dispose()  # the connections made so far
+    return storage
+
+
+def _sync_less(connection: Any, _: object) -> None:
+    """Let SQLite sync at checkpoints only: a trial is some 50 commits.
+
+    After a power cut the last of them may be missing, whole ones and from the end; the ledger's are always synced, and
+    the loop tells again what the ledger knows.
+    """
+    connection.execute("PRAGMA synchronous=NORMAL")
 
 
 @contextmanager
