@@ -1,0 +1,95 @@
+"""submission.json and requirements.txt of a submission."""
+
+import ast
+import sys
+from typing import Any
+
+from search.claim import TRACK_ARTIFACT_BYTES, TRACK_SECONDS, Claim
+from search.trainer_text import imports_of
+from trainer.config import Compressor
+from trainer.result import Measurement
+
+# Packages whose name on PyPI is not the name they are imported by.
+PYPI_NAMES = {"flash_attn": "flash-attn", "yaml": "pyyaml"}
+COMPRESSOR_PACKAGES = {Compressor.ZSTD: "zstandard", Compressor.BROTLI: "brotli"}
+
+
+def submission_fields(claim: Claim) -> dict[str, Any]:
+    """submission.json, keys in the order the challenge's own files have them."""
+    measurements = claim.measurements
+    return {
+        "author": claim.entry.author,
+        "github_id": claim.entry.github_id,
+        "name": claim.name,
+        "blurb": claim.entry.blurb or f"{claim.techniques}.",
+        "date": claim.entry.date,
+        "track": claim.track,
+        "val_loss": claim.val_loss,
+        "val_bpb": claim.val_bpb,
+        "val_loss_std": claim.val_loss_std,
+        "val_bpb_std": claim.val_bpb_std,
+        "seeds": [one.seed for one in measurements],
+        "seed_results": {str(one.seed): seed_result(one) for one in measurements},
+        "bytes_total": claim.artifact_bytes,
+        "bytes_code": measurements[0].code_bytes,
+        "hardware": claim.hardware,
+        "pytorch_version": measurements[0].torch_version,
+        "technique_summary": claim.techniques,
+        "compliance": compliance(measurements),
+        "base_pr": claim.entry.base_pr,
+    }
+
+
+def seed_result(one: Measurement) -> dict[str, float | int]:
+    """One seed's numbers, unrounded."""
+    return {
+        "val_bpb": one.val_bpb,
+        "val_loss": one.val_loss,
+        "artifact_bytes": one.artifact_bytes,
+        "steps": one.steps,
+        "step_avg_ms": one.step_avg_ms,
+        "train_time_s": one.train_seconds,
+        "eval_time_s": one.eval_seconds,
+    }
+
+
+def compliance(measurements: list[Measurement]) -> dict[str, bool]:
+    """The challenge's rules, one by one. The trainer adapts nothing while it scores, so the last five hold anyway."""
+    return {
+        "train_under_600s": all(one.train_seconds <= TRACK_SECONDS for one in measurements),
+        "artifact_under_16mb": all(one.artifact_bytes <= TRACK_ARTIFACT_BYTES for one in measurements),
+        "eval_under_600s": all(one.eval_seconds <= TRACK_SECONDS for one in measurements),
+        "three_seeds": len(measurements) >= 3,
+        "no_slot": True,
+        "no_pre_quant_ttt": True,
+        "no_etlb": True,
+        "no_ngram_cache": True,
+        "score_first_ttt": True,
+    }
+
+
+def library_roots(tree: ast.Module) -> set[str]:
+    """Packages outside the standard library that code cannot start without: those imported outside a guard."""
+    guarded = {inner for node in ast.walk(tree) if isinstance(node, ast.Try) for inner in node.body}
+    roots: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom) and node not in guarded:
+            roots |= {outside.target.split(".")[0] for outside in imports_of(node, is_guarded=False)}
+    return roots - set(sys.stdlib_module_names)
+
+
+def requirements(claim: Claim, code: str) -> str:
+    """requirements.txt: what the trainer imports, and the compressor's package; torch as measured.
+
+    Args:
+        code: the trainer's source, unpacked.
+    """
+    names = {PYPI_NAMES.get(root, root) for root in library_roots(ast.parse(code))}
+    if package := COMPRESSOR_PACKAGES.get(claim.origin.recipe.compressor):
+        names.add(package)
+    measurement = claim.measurements[0]
+    # A local version such as 2.13.0+cpu is on no index.
+    versions = {**claim.origin.versions, "torch": measurement.torch_version.split("+")[0]}
+    lines = [f"{name}=={versions[name]}" if name in versions else name for name in sorted(names)]
+    head = f"# Measured with Python {measurement.python_version}, torch {measurement.torch_version}."
+    return "\n".join([head, *lines]) + "\n"

@@ -1,0 +1,34 @@
+"""Checks a submission folder against the challenge's rules; runs nothing of it unless a rerun is asked for."""
+
+from pathlib import Path
+
+from search.errors import SubmissionError
+from search.finding import Finding, Severity
+from search.rerun import Rerun, rerun_findings
+from search.verify_code import code_findings
+from search.verify_files import file_findings, read_submission
+from search.verify_scores import score_findings
+
+ORDER = (Severity.REFUSE, Severity.REVIEW, Severity.NOTE)
+
+
+def verify(folder: Path, rerun: Rerun | None = None) -> list[Finding]:
+    """Everything there is to say about a submission folder, worst first; it is valid if nothing is refused.
+
+    Args:
+        rerun: execute the folder's train_gpt.py again and compare. That runs code of whoever wrote the folder, with
+            this user's rights and network; None runs nothing.
+
+    Raises:
+        SubmissionError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise SubmissionError(f"{folder}: expected a submission folder, got none")
+    findings = file_findings(folder)
+    submission = read_submission(folder, findings)
+    if submission is not None:
+        findings += score_findings(submission)
+        findings += code_findings(folder)
+        if rerun is not None:
+            findings += rerun_findings(submission, rerun)
+    return sorted(findings, key=lambda finding: ORDER.index(finding.severity))
