@@ -56,9 +56,20 @@ class Finished:
 class Runner(Protocol):
     """Executes runs somewhere. Nothing else knows Ray."""
 
+    def prepare(self, rung: str, world_size: int, accelerator: str | None) -> int:
+        """Get ready for the runs of a rung; free_slots counts for them from now on.
+
+        Returns:
+            GPUs that each of them holds: world_size, or 0 on machines without GPUs.
+
+        Raises:
+            RunnerError: no such run could ever start.
+        """
+        ...
+
     @property
     def free_slots(self) -> int:
-        """How many more runs of the current rung could start now."""
+        """How many more runs of the prepared rung could start now."""
         ...
 
     def submit(self, run: Run) -> None:
@@ -66,7 +77,7 @@ class Runner(Protocol):
         ...
 
     def wait(self, timeout_seconds: float) -> Sequence[Progress | Finished]:
-        """Reports that came in, waiting at most timeout_seconds for the first."""
+        """Reports that came in, waiting at most timeout_seconds for the first; none at once when nothing runs."""
         ...
 
     def cancel(self, run_id: str) -> None:

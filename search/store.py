@@ -1,10 +1,10 @@
 """Optuna's side of the database: how it is opened, and one study a rung, holding the definition it was made from."""
 
 import json
-import re
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,19 @@ import optuna
 from optuna.artifacts import FileSystemArtifactStore
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
+from pydantic import ValidationError
 from sqlalchemy import event
 
 from search.database import answering, engine_options, open_engine, resolve_url, shown
 from search.errors import SpecError, StoreError
+from search.spec import RungSpec, StudySpec, definition_differences
 
 ArtifactStore = FileSystemArtifactStore
 
 DEFINITION = "definition"  # study attribute: canonical JSON of the study file
+SPEC = "spec"  # study attribute: JSON of the study file itself
 BUDGET = "budget"  # study attribute: JSON of the rung's budget
 STARTUP_TRIALS = 20
-GROWING = re.compile(r"rungs\.\d+\.(trials|promote)")  # the only keys a study that exists may change, upwards
 
 
 def open_storage(url: str) -> RDBStorage:
@@ -87,9 +89,13 @@ def stored_definition(storage: RDBStorage, study: str) -> dict[str, Any]:
     Raises:
         StoreError: there is no such study; the message lists those there are.
     """
+    return json.loads(_study_attributes(storage, study)[DEFINITION])
+
+
+def _study_attributes(storage: RDBStorage, study: str) -> Mapping[str, Any]:
     for frozen in storage.get_all_studies():
         if frozen.study_name.rpartition("/")[0] == study and DEFINITION in frozen.user_attrs:
-            return json.loads(frozen.user_attrs[DEFINITION])
+            return frozen.user_attrs
     known = ", ".join(study_names(storage)) or "none yet"
     raise StoreError(f"storage {shown(storage.url)}: expected a study {study}, got only: {known}")
 
@@ -104,21 +110,40 @@ def load_rungs(storage: RDBStorage, study: str) -> dict[str, optuna.Study]:
     return {rung: optuna.load_study(study_name=rung_study_name(study, rung), storage=storage) for rung in rungs}
 
 
-def check_definition(storage: RDBStorage, study: str, definition: Mapping[str, Any]) -> None:
+def stored_spec(storage: RDBStorage, study: str) -> StudySpec:
+    """The study file that a study was last run with.
+
+    Raises:
+        StoreError: there is no such study, or this version cannot read its definition.
+    """
+    try:
+        return StudySpec.model_validate_json(_study_attributes(storage, study)[SPEC])
+    except ValidationError as error:
+        raise StoreError(f"study {study}: expected a definition this version can read, got {error}") from error
+
+
+def check_definition(storage: RDBStorage, spec: StudySpec) -> None:
     """Refuse a definition that would mix results that do not compare.
 
     Raises:
         SpecError: the study exists with another definition; the message names the keys that differ.
     """
-    if study not in study_names(storage):
+    if spec.name not in study_names(storage):
         return
-    old, new = _flat(stored_definition(storage, study)), _flat(json.loads(json.dumps(definition)))
-    differing = [key for key in sorted(old.keys() | new.keys()) if not _may_change(key, old.get(key), new.get(key))]
+    # By way of JSON, as the stored one went: tuples become lists.
+    differing = definition_differences(stored_definition(storage, spec.name), json.loads(json.dumps(spec.definition())))
     if differing:
-        shown_keys = ", ".join(f"{key} was {old.get(key)!r}, got {new.get(key)!r}" for key in differing)
         raise SpecError(
-            f"study {study}: expected the definition it was started with, but {shown_keys} (use another name)"
+            f"study {spec.name}: expected the definition it was started with, but {', '.join(differing)};"
+            " give the new one another name"
         )
+
+
+def define_rung(study: optuna.Study, spec: StudySpec, rung: RungSpec) -> None:
+    """Record in a rung's study what it was made from. The definition comes last: with it, the study counts as there."""
+    study.set_user_attr(BUDGET, json.dumps(asdict(rung.to_budget())))
+    study.set_user_attr(SPEC, spec.model_dump_json(exclude_unset=True))
+    study.set_user_attr(DEFINITION, json.dumps(spec.definition()))
 
 
 def open_rung(storage: RDBStorage, name: str, objectives: Sequence[str]) -> optuna.Study:
@@ -160,21 +185,3 @@ def make_sampler(*, trials: int, slots: int, finished: int, seed: int | None, st
             n_startup_trials=startup_trials,
             seed=None if seed is None else (seed + 1_000_003 * finished) % 2**32,
         )
-
-
-def _flat(value: Any, path: str = "") -> dict[str, Any]:
-    if isinstance(value, Mapping) and value:
-        items = value.items()
-    elif isinstance(value, list) and value:
-        items = enumerate(value)
-    else:
-        return {path: value}
-    return {
-        key: leaf for name, part in items for key, leaf in _flat(part, f"{path}.{name}" if path else str(name)).items()
-    }
-
-
-def _may_change(key: str, old: Any, new: Any) -> bool:
-    if old == new:
-        return True
-    return GROWING.fullmatch(key) is not None and isinstance(old, int) and isinstance(new, int) and new > old

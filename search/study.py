@@ -100,8 +100,8 @@ class RungStudy:
                 trial.set_user_attr(name, value)
 
     def describe_recipe(self, number: int, recipe: Recipe, seed: int) -> None:
-        """Record what a RUNNING trial will train."""
-        self.describe(number, recipe=_recipe_json(recipe), recipe_hash=recipe_hash(recipe), seed=seed)
+        """Record what a RUNNING trial will train; the hash comes last, so that where it is, the rest is."""
+        self.describe(number, recipe=_recipe_json(recipe), seed=seed, recipe_hash=recipe_hash(recipe))
 
     def attach(self, number: int, folder: Path, store: FileSystemArtifactStore) -> None:
         """Upload the files of a finished run that exist, once each, as artifacts of its RUNNING trial."""

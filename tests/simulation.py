@@ -13,7 +13,7 @@ from search.ledger import Driver, Ledger
 from search.loop import LoopResult, StudyLoop
 from search.run import Finished, Progress, Run
 from search.services import Brake, Services
-from search.spec import RungSpec, StudySpec
+from search.spec import StudySpec
 from search.store import open_artifacts, open_storage
 from search.study import RungStudy
 from search.trials import TrialRow
@@ -97,6 +97,9 @@ class World:
     def clock(self) -> float:
         return self.now
 
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
 
 class FakeRunner:
     """Runs whose workers start at once, beat while they run, and write ledger and files as search.launch does."""
@@ -106,7 +109,7 @@ class FakeRunner:
         self.ledger = ledger
         self.mine: set[str] = set()
         self.reports: list[Progress | Finished] = []
-        self.closed = False
+        self.prepared: list[tuple[str, int, str | None]] = []
 
     @property
     def free_slots(self) -> int:
@@ -122,8 +125,7 @@ class FakeRunner:
         self.world.in_flight_peak = max(self.world.in_flight_peak, len(self.world.workers))
 
     def wait(self, timeout_seconds: float) -> Sequence[Progress | Finished]:
-        # A simulated second is cheap: look as often as needed, in steps that skip what changes nothing.
-        self.world.now += max(timeout_seconds, 5.0)
+        self.world.now += max(timeout_seconds, 5.0)  # longer than asked, for fewer looks at the database
         step_workers(self.world, self.ledger, self.reports, self.mine)
         reports, self.reports = self.reports, []
         return reports
@@ -134,7 +136,11 @@ class FakeRunner:
             worker.outcome, worker.ends_at = failure(FailureKind.CANCELLED, "cancelled"), self.world.now
 
     def close(self) -> None:
-        self.closed = True
+        pass
+
+    def prepare(self, rung: str, world_size: int, accelerator: str | None) -> int:
+        self.prepared.append((rung, world_size, accelerator))
+        return 0
 
 
 def step_workers(
@@ -229,7 +235,7 @@ class Machine:
         *,
         ledger: Ledger | None = None,
         storage: RDBStorage | None = None,
-        open_runner: Callable[[RungSpec], Any] | None = None,
+        runner: FakeRunner | None = None,
     ) -> StudyLoop:
         self.starts += 1
         services = Services(
@@ -237,10 +243,10 @@ class Machine:
             artifacts=open_artifacts(self.folder / "runs"),
             bundle=self.bundle,
             predict_bytes=self.predict_bytes,
-            open_runner=open_runner or (lambda rung: FakeRunner(self.world, self.ledger)),
+            runner=runner or FakeRunner(self.world, self.ledger),
             clock=self.world.clock,
+            sleep=self.world.sleep,
             runs_folder=self.folder / "runs",
-            uses_gpus=False,
             observer=self.observer,
         )
         driver = Driver(owner=f"driver-{self.starts}", host="driver-host", pid=self.starts)

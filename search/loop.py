@@ -1,0 +1,187 @@
+"""The driver of a study: its rungs in order, each promoting its best into the next, one process at a time."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import optuna
+from optuna.storages import RDBStorage
+
+from search.errors import RunnerError, SpecError
+from search.ledger import LEASE_SECONDS, Driver
+from search.promote import queue_promoted, top_recipes
+from search.proposals import params_finder
+from search.reconcile import claim_study
+from search.rung_loop import RungLoop
+from search.services import Brake, Services
+from search.spec import RungSpec, StudySpec
+from search.store import (
+    check_definition,
+    define_rung,
+    make_sampler,
+    open_rung,
+    optuna_answering,
+    rung_study_name,
+)
+from search.study import RungStudy
+from search.trials import TrialRow
+from spaces.fields import recipe_hash
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoopResult:
+    """How a drive of the study ended.
+
+    Attributes:
+        settled: rungs that have nothing left to run, in order.
+        stopped_at: the rung that was under way when the brake stopped the loop; None where none was.
+        nothing_promoted_from: the rung that had nothing feasible to promote; None where that did not happen.
+    """
+
+    settled: tuple[str, ...]
+    stopped_at: str | None = None
+    nothing_promoted_from: str | None = None
+
+
+class StudyLoop:
+    """Drives a study from wherever it stands.
+
+    Args:
+        driver: identity of this process for the study's lease.
+    """
+
+    def __init__(self, spec: StudySpec, storage: RDBStorage, services: Services, driver: Driver, brake: Brake) -> None:
+        self._spec = spec
+        self._storage = storage
+        self._services = services
+        self._driver = driver
+        self._brake = brake
+        self._kept_at = float("-inf")
+        self._params_of = params_finder(spec)
+
+    def run(self, only_rung: str | None = None) -> LoopResult:
+        """Run every rung that is not settled, or one alone, until done or stopped.
+
+        Raises:
+            SpecError: the study exists with another definition, or has no such rung.
+            StoreError: the storage stopped answering.
+            RunnerError: another process drives this study, the runs folder cannot be written, or no run can work.
+        """
+        names = [rung.name for rung in self._spec.rungs]
+        if only_rung is not None and only_rung not in names:
+            raise SpecError(f"study {self._spec.name}: rung must be one of {', '.join(names)}, got {only_rung}")
+        with self._driving():
+            return self._run_rungs(names if only_rung is None else [only_rung])
+
+    def promote(self, source: TrialRow) -> str:
+        """Queue a trial into the rung after its own, once a seed; run(only_rung=...) runs it.
+
+        Returns:
+            The name of the rung it is queued in.
+
+        Raises:
+            SpecError: there is no rung after that one, or the trial is in it already.
+            RunnerError: another process drives this study.
+        """
+        names = [rung.name for rung in self._spec.rungs]
+        if source.rung not in names[:-1]:
+            raise SpecError(f"promote: rung must have a rung after it, got {source.rung} of {', '.join(names)}")
+        target = self._spec.rungs[names.index(source.rung) + 1]
+        with self._driving():
+            if not queue_promoted(source, self._rung_study(target), target.seeds, self._params_of):
+                raise SpecError(
+                    f"promote: trial {source.rung}/{source.number} must be new to {target.name}, got it again"
+                )
+        return target.name
+
+    @contextmanager
+    def _driving(self) -> Generator[None]:
+        """Hold the study's lease, with every rung's Optuna study made."""
+        with optuna_answering(self._storage.url):
+            check_definition(self._storage, self._spec)
+            self._check_runs_folder()
+            self._keep()
+            try:
+                for rung in self._spec.rungs:
+                    define_rung(self._open(rung), self._spec, rung)
+                yield
+            finally:
+                self._kept_at = float("-inf")
+                self._services.ledger.release(self._spec.name, self._driver.owner)
+
+    def _run_rungs(self, names: list[str]) -> LoopResult:
+        settled: list[str] = []
+        rungs = list(self._spec.rungs)
+        for index, rung in enumerate(rungs):
+            if rung.name not in names:
+                continue
+            if index > 0 and not self._has_trials(rung, rungs[index - 1], is_promoting=len(names) > 1):
+                return LoopResult(settled=tuple(settled), nothing_promoted_from=rungs[index - 1].name)
+            if not self._drive(rung):
+                return LoopResult(settled=tuple(settled), stopped_at=rung.name)
+            settled.append(rung.name)
+        return LoopResult(settled=tuple(settled))
+
+    def _drive(self, rung: RungSpec) -> bool:
+        runner = self._services.runner
+        num_gpus = runner.prepare(rung.name, rung.to_budget().world_size, rung.accelerator)
+        study = self._rung_study(rung, slots=runner.free_slots)
+        if rung is self._spec.rungs[0]:
+            self._queue_first(rung, study)
+        self._services.observer.rung_started(rung.name, study.rows())
+        loop = RungLoop(self._spec, rung, study, num_gpus, self._services, self._brake, self._keep)
+        is_settled = loop.drive()
+        if is_settled:
+            self._services.observer.rung_finished(rung.name, study.rows())
+        return is_settled
+
+    def _queue_first(self, rung: RungSpec, study: RungStudy) -> None:
+        """Queue the base recipe as trial 0, the control of every chart, and the named recipes after it."""
+        present = {row.key for row in study.rows()}
+        for recipe in (self._spec.base_recipe(), *self._spec.queued_recipes()):
+            key = (recipe_hash(recipe), rung.seeds[0])
+            if key not in present:
+                study.queue(recipe, rung.seeds[0], self._params_of(recipe))
+            present.add(key)
+
+    def _has_trials(self, rung: RungSpec, before: RungSpec, is_promoting: bool) -> bool:
+        """Queue the best of the rung before; False where neither that nor anybody else put a trial into this rung."""
+        target = self._rung_study(rung)
+        promoted = top_recipes(self._rung_study(before).rows(), rung.promote or 0) if is_promoting else []
+        for row in promoted:
+            queue_promoted(row, target, rung.seeds, self._params_of)
+        return bool(target.rows())
+
+    def _rung_study(self, rung: RungSpec, slots: int = 1) -> RungStudy:
+        study = self._open(rung, slots)
+        return RungStudy(study, rung=rung.name, objectives=self._spec.objectives, limits=self._spec.limits)
+
+    def _open(self, rung: RungSpec, slots: int = 1) -> optuna.Study:
+        name = rung_study_name(self._spec.name, rung.name)
+        study = open_rung(self._storage, name, self._spec.objectives)
+        study.sampler = make_sampler(
+            trials=rung.trials or 0,
+            slots=slots,
+            finished=len(study.get_trials(deepcopy=False)),
+            seed=self._spec.sampler.seed,
+            startup_trials=self._spec.sampler.startup_trials,
+        )
+        return study
+
+    def _keep(self) -> None:
+        """Renew this process's lease on the study, well before it runs out."""
+        now = self._services.clock()
+        if now - self._kept_at > LEASE_SECONDS / 12:
+            claim_study(self._services.ledger, self._spec.name, self._driver, now)
+            self._kept_at = now
+
+    def _check_runs_folder(self) -> None:
+        folder = self._services.runs_folder / self._spec.name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / ".writable").touch()
+            (folder / ".writable").unlink()
+        except OSError as error:
+            raise RunnerError(
+                f"runs folder {folder}: must be a folder that can be written, got {error.strerror}"
+            ) from error
