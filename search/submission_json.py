@@ -91,5 +91,9 @@ def requirements(claim: Claim, code: str) -> str:
     # A local version such as 2.13.0+cpu is on no index.
     versions = {**claim.origin.versions, "torch": measurement.torch_version.split("+")[0]}
     lines = [f"{name}=={versions[name]}" if name in versions else name for name in sorted(names)]
-    head = f"# Measured with Python {measurement.python_version}, torch {measurement.torch_version}."
-    return "\n".join([head, *lines]) + "\n"
+    head = [f"# Measured with Python {measurement.python_version}, torch {measurement.torch_version}."]
+    if measurement.torch_version.endswith("+cpu"):
+        head.append(
+            "# For that build: pip install --extra-index-url https://download.pytorch.org/whl/cpu -r requirements.txt"
+        )
+    return "\n".join([*head, *lines]) + "\n"

@@ -1,0 +1,105 @@
+"""A real run, exported and executed again elsewhere: the same score to the last digit, and nearly so on two ranks."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import pytest
+from synthetic_runs import Limits
+
+from search.bundle import Bundle, bundle
+from search.child import process_tree
+from search.claim import Claim, Entry, Origin, SeedRun
+from search.finding import is_valid
+from search.rerun import Rerun, read_result
+from search.run import Run
+from search.submission import export
+from search.verify import verify
+from trainer.config import Budget, Compressor, EvalConfig, ModelConfig, QuantConfig, Recipe, ScheduleConfig
+from trainer.result import Measurement
+
+RECIPE = Recipe(
+    model=ModelConfig(num_layers=2, model_dim=32, num_heads=2, num_kv_heads=1),
+    schedule=ScheduleConfig(train_batch_tokens=1024, train_seq_len=128),
+    quant=QuantConfig(matrix_bits=6, passthrough_numel=512),
+    compressor=Compressor.BROTLI,
+    evaluation=EvalConfig(stride=32),
+)
+BUDGET = Budget(train_tokens=8192, eval_tokens=2048)
+
+
+def run_seed(made: Bundle, folder: Path, data: Path, seed: int) -> SeedRun:
+    folder.mkdir()
+    (folder / "train_gpt.py").write_bytes(made.packed)
+    run = Run(
+        run_id=f"seed{seed}",
+        folder=folder,
+        world_size=1,
+        num_gpus=0,
+        accelerator=None,
+        environment={
+            "DATA_PATH": str(data),
+            "TOKENIZER_PATH": str(data / "tokenizer.model"),
+            "SEED": str(seed),
+            "RUN_ID": f"seed{seed}",
+        },
+        deadline_seconds=120,
+        storage_url="",
+    )
+    with process_tree(run, "stdout.log") as process:
+        outcome = read_result(folder, process.wait(timeout=120))
+    assert isinstance(outcome, Measurement), outcome
+    return SeedRun(folder=folder, measurement=outcome, code_sha256=made.sha256)
+
+
+@pytest.fixture(scope="module")
+def exported(quickstart_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two real runs, exported."""
+    folder = tmp_path_factory.mktemp("real")
+    made = bundle(RECIPE, BUDGET)
+    runs = [run_seed(made, folder / f"run{seed}", quickstart_data, seed) for seed in (1, 2)]
+    origin = Origin(
+        study="tiny",
+        rung="proxy",
+        trial_number=3,
+        recipe=RECIPE,
+        budget=BUDGET,
+        limits=Limits(),
+        num_trials=4,
+        gpu_hours=0.01,
+        data_path=quickstart_data,
+        tokenizer_path=quickstart_data / "tokenizer.model",
+        source=made.source,
+    )
+    claim = Claim(entry=Entry(author="A", github_id="a", date="2026-04-01"), origin=origin, runs=runs)
+    return export(claim, folder / "out", with_weights=True)
+
+
+def test_real_run_verifies(exported: Path) -> None:
+    findings = verify(exported)
+    assert is_valid(findings)
+    # Honest remarks only: two seeds, and not the challenge's validation split.
+    assert {finding.rule for finding in findings} == {"seeds", "validation-split"}
+
+
+def test_requirements_name_the_compressor(exported: Path) -> None:
+    assert "brotli" in (exported / "requirements.txt").read_text().splitlines()
+
+
+def test_moved_folder_gives_its_own_digits_and_bytes(exported: Path, quickstart_data: Path, tmp_path: Path) -> None:
+    moved = Path(shutil.copytree(exported, tmp_path / "elsewhere"))
+    findings = verify(moved, Rerun(data_path=quickstart_data))
+    assert is_valid(findings), findings
+    notes = [finding.message for finding in findings if finding.rule == "rerun"]
+    assert len(notes) == 1
+    assert "the same digits" in notes[0]
+
+
+def test_two_ranks_reproduce_it_nearly(exported: Path, quickstart_data: Path) -> None:
+    findings = verify(exported, Rerun(data_path=quickstart_data, seeds=[2], world_size=2, tolerance=1e-4))
+    assert is_valid(findings), findings
+
+
+def test_shipped_weights_are_the_measured_ones(exported: Path) -> None:
+    digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in exported.glob("weights_seed*.bin")}
+    assert len(digests) == 2
