@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -17,8 +17,9 @@ from ray.exceptions import RayError, RayTaskError
 
 from search.cluster import LOCAL_ADDRESS, Need, Resources, count_slots, describe
 from search.errors import RunnerError, StoreError
-from search.launch import TIMING, Timing, execute, held_seconds
-from search.ledger import Ledger, RunRecord, RunState
+from search.flight import PATIENCE, Flight, Patience
+from search.launch import execute, held_seconds
+from search.ledger import Ledger
 from search.run import Finished, Progress, Run
 from trainer.result import Failure, FailureKind, Measurement
 
@@ -27,104 +28,97 @@ CONNECT_SECONDS = 10.0
 MESSAGE_CHARACTERS = 400
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Patience:
-    """How long the runner waits for what may never come.
-
-    Attributes:
-        poll_seconds: between two looks into the ledger.
-        deadline_grace_seconds: beyond a run's deadline, at which its own launcher should have killed it.
-        settle_seconds: for Ray's word after the ledger has a run's end; its resources are held until then.
-        unplaceable_seconds: for a node to come back that could hold a queued run.
-    """
-
-    poll_seconds: float = 1.0
-    deadline_grace_seconds: float = 120.0
-    settle_seconds: float = 15.0
-    unplaceable_seconds: float = 60.0
-    launch: Timing = TIMING
-
-
-PATIENCE = Patience()
-
-
-@dataclass(slots=True)
-class _Flight:
-    """A submitted run that has not been reported as finished. Times are monotonic and this process's own."""
-
-    run: Run
-    task: Any
-    is_running: bool = False
-    progress: dict[str, Any] = field(default_factory=dict[str, Any])
-    lease_expires_at: float = 0.0  # compared with itself only, so hosts' clocks may differ
-    since: dict[str, float] = field(default_factory=dict[str, float])
-
-    def seconds_of(self, condition: str, holds: bool) -> float:
-        """For how long a condition has held without a break."""
-        if not holds:
-            self.since.pop(condition, None)
-            return 0.0
-        now = time.monotonic()
-        return now - self.since.setdefault(condition, now)
-
-
-class RayRunner:
-    """The Runner on a Ray of this machine or on a cluster.
+class RayCluster:
+    """A Ray started on this machine, or the connection to a cluster. One at a time in a process.
 
     Args:
-        ledger: where the launchers of the submitted runs report; each run has its row there before it is submitted.
-        address: local starts a Ray here; anything else is the address of one to use, such as 10.0.0.1:6379.
+        address: local starts a Ray here; anything else is where one runs, such as 10.0.0.1:6379.
         machine: num_cpus, num_gpus and resources of a Ray started here, where they are not what Ray finds.
 
     Raises:
         RunnerError: Ray does not start here, or does not answer at the address.
     """
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        address: str = LOCAL_ADDRESS,
-        patience: Patience = PATIENCE,
-        machine: Mapping[str, Any] | None = None,
-    ) -> None:
-        _connect(address, machine or {})
-        self._ledger = ledger
-        self._patience = patience
-        self._is_ours = address == LOCAL_ADDRESS
-        self._flights: dict[str, _Flight] = {}
-        self._reports: list[Progress | Finished] = []
-        self._need = Need(num_cpus=1, num_gpus=0, accelerator=None)
-        self._looked_at = 0.0
-        # Only the loop repeats a run, and records it; Ray would silently repeat it three times.
-        self._task: Any = ray.remote(max_retries=0)(execute)
+    def __init__(self, address: str = LOCAL_ADDRESS, machine: Mapping[str, Any] | None = None) -> None:
+        self.is_ours = address == LOCAL_ADDRESS
+        if address.startswith("ray://"):
+            raise RunnerError(
+                f"address: expected local or HOST:PORT, since Ray Client loses runs when it is cut off, got {address}"
+            )
+        if ":" in address:
+            _reach(address)
+        options: dict[str, Any] = {}
+        if self.is_ours:
+            options = {**(machine or {}), "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+        try:
+            # A bare ray.init() would attach to whatever cluster ran on this host last.
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        except (RayError, RuntimeError, ValueError, OSError) as error:
+            raise RunnerError(f"Ray at {address}: expected one that lets us in, got {_message(error)}") from error
 
-    def prepare(self, rung: str, world_size: int, accelerator: str | None) -> int:
-        """GPUs that each run of a rung holds: world_size where the cluster has GPUs, else 0.
+    @property
+    def nodes(self) -> list[Resources]:
+        """What each living node has in all, held or not."""
+        return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
-        From now on free_slots counts for runs of this rung.
+    @property
+    def has_gpus(self) -> bool:
+        """Whether runs are to hold GPUs here; they run on CPUs alone where no node has any."""
+        return any(node.get("GPU") for node in self.nodes)
+
+    def open_runner(
+        self, ledger: Ledger, rung: str, world_size: int, accelerator: str | None = None, patience: Patience = PATIENCE
+    ) -> "RayRunner":
+        """A runner for the runs of a rung, each holding world_size GPUs, or CPUs where the cluster has no GPU.
 
         Raises:
             RunnerError: no node can hold one such run; Ray would let it wait for ever without an error.
         """
-        nodes = _nodes()
-        has_gpus = accelerator is not None or any(node.get("GPU") for node in nodes)
-        num_gpus, num_cpus = (world_size, 0) if has_gpus else (0, world_size)
+        is_gpu = accelerator is not None or self.has_gpus
+        num_gpus, num_cpus = (world_size, 0) if is_gpu else (0, world_size)
         need = Need(num_cpus=num_cpus, num_gpus=num_gpus, accelerator=accelerator)
-        if count_slots(nodes, [], need) == 0:
-            raise RunnerError(f"rung {rung}: expected {need}, got a cluster with {describe(nodes)}")
+        if count_slots(self.nodes, [], need) == 0:
+            raise RunnerError(f"rung {rung}: expected {need}, got a cluster with {describe(self.nodes)}")
+        return RayRunner(self, ledger, need, patience)
+
+    def describe(self) -> str:
+        """Ray's version and what the cluster has, for people."""
+        return f"Ray {ray.__version__}: {describe(self.nodes)}"
+
+    def close(self) -> None:
+        """Let go of Ray; one started here ends, and every run on it."""
+        ray.shutdown()
+
+
+class RayRunner:
+    """The Runner on a RayCluster, for runs of one need.
+
+    Args:
+        ledger: where the launchers of the submitted runs report; each run has its row there before it is submitted.
+        need: what free_slots counts for.
+    """
+
+    def __init__(self, cluster: RayCluster, ledger: Ledger, need: Need, patience: Patience = PATIENCE) -> None:
+        self._cluster = cluster
+        self._ledger = ledger
         self._need = need
-        return num_gpus
+        self._patience = patience
+        self._flights: dict[str, Flight] = {}
+        self._reports: list[Progress | Finished] = []
+        self._looked_at = 0.0
+        # Only the loop repeats a run, and records it; Ray would silently repeat it three times.
+        self._task: Any = ray.remote(max_retries=0)(execute)
 
     @property
     def free_slots(self) -> int:
-        """How many more runs of the prepared rung (else of the kind submitted last) could start now.
+        """How many more runs could start now.
 
         Submitting no more than this keeps Ray's own queue empty, so that a run on a whole node is not overtaken by
         small ones for ever.
         """
         held = [Need.of(flight.run) for flight in self._flights.values()]
-        slots = count_slots(_nodes(), held, self._need)
-        if self._is_ours:
+        slots = count_slots(self._cluster.nodes, held, self._need)
+        if self._cluster.is_ours:
             return slots
         # Others may use the cluster too. Their share is known as a sum over nodes only.
         queued = [Need.of(flight.run) for flight in self._flights.values() if not flight.is_running]
@@ -134,11 +128,10 @@ class RayRunner:
         """Start a queued run and return at once; never retries by itself."""
         run = replace(run, folder=run.folder.absolute())
         need = Need.of(run)
-        self._need = need
         task = self._task.options(
             name=run.run_id, num_cpus=need.num_cpus, num_gpus=need.num_gpus, accelerator_type=need.accelerator
         )
-        self._flights[run.run_id] = _Flight(run, task.remote(run, self._patience.launch))
+        self._flights[run.run_id] = Flight(run, task.remote(run, self._patience.launch))
 
     def wait(self, timeout_seconds: float) -> Sequence[Progress | Finished]:
         """Reports that came in, waiting at most timeout_seconds for the first; none at once when nothing runs.
@@ -157,25 +150,21 @@ class RayRunner:
             ray.wait(self._tasks(), timeout=min(remaining, self._patience.poll_seconds))
 
     def cancel(self, run_id: str) -> None:
-        """Kill a run; its Finished follows with FailureKind.CANCELLED, or with what it ended with just before."""
+        """Kill a run; its Finished follows with FailureKind.CANCELLED, or with what it ended with just before.
+
+        Nothing happens to a run that has ended.
+        """
         flight = self._flights.get(run_id)
-        if flight is None:
-            return
-        outcome = Failure(kind=FailureKind.CANCELLED, message="cancelled by the user")
-        self._record(flight, outcome)
-        ray.cancel(flight.task, force=True)
+        if flight is not None:
+            self._record(flight, Failure(kind=FailureKind.CANCELLED, message="cancelled by the user"))
+            ray.cancel(flight.task, force=True)
 
     def close(self) -> None:
-        """Cancel what still runs and let go of Ray; a Ray started here ends."""
+        """Cancel what still runs."""
         for run_id in list(self._flights):
             with suppress(StoreError):  # its lease will tell
                 self.cancel(run_id)
         self._flights.clear()
-        ray.shutdown()
-
-    def describe(self) -> str:
-        """Ray's version and what the cluster has, for people."""
-        return f"Ray {ray.__version__}: {describe(_nodes())}"
 
     def _tasks(self) -> list[Any]:
         return [flight.task for flight in self._flights.values()]
@@ -188,80 +177,48 @@ class RayRunner:
         for flight in [flight for flight in self._flights.values() if flight.task in ready]:
             try:
                 finished: Finished = ray.get(flight.task)
-                outcome = finished.outcome
-                gpu_seconds: float | None = finished.gpu_seconds
             except RayError as error:
-                outcome, gpu_seconds = Failure(kind=FailureKind.MACHINE, message=_message(error)), None
-            self._finish(flight, outcome, gpu_seconds)
+                self._finish(flight, Failure(kind=FailureKind.MACHINE, message=_message(error)))
+            else:
+                self._finish(flight, finished.outcome, finished.gpu_seconds)
 
     def _look(self) -> None:
         """Read progress and ends from the ledger, and give up the runs that nobody will hear of again."""
-        if time.monotonic() - self._looked_at < self._patience.poll_seconds or not self._flights:
+        now = time.monotonic()
+        if now - self._looked_at < self._patience.poll_seconds or not self._flights:
             return
-        nodes = _nodes()
+        nodes = self._cluster.nodes
         for flight in list(self._flights.values()):
             record = self._ledger.get(flight.run.run_id)
-            flight.is_running = record.state is RunState.RUNNING
             if record.progress != flight.progress:
-                flight.progress = dict(record.progress)
+                flight.progress = record.progress
                 self._reports.append(Progress(run_id=record.run_id, values=record.progress))
-            reason = self._loss(flight, record, nodes)
+            is_placeable = count_slots(nodes, [], Need.of(flight.run)) > 0
+            reason = flight.loss(record, is_placeable, now, self._patience)
             if reason is not None:
                 ray.cancel(flight.task, force=True)
                 self._finish(flight, Failure(kind=FailureKind.MACHINE, message=reason))
-        self._looked_at = time.monotonic()
+        self._looked_at = now
 
-    def _loss(self, flight: _Flight, record: RunRecord, nodes: Sequence[Resources]) -> str | None:
-        """Why a run that Ray says nothing about is over; None while it may be alive."""
-        patience, host = self._patience, record.host or "its host"
-        has_beaten = record.lease_expires_at != flight.lease_expires_at
-        flight.lease_expires_at = record.lease_expires_at
-        if flight.seconds_of("ended", record.state.is_final) > patience.settle_seconds:
-            return "ended"  # the ledger has its outcome
-        if not flight.is_running:
-            is_unplaceable = record.state is RunState.QUEUED and count_slots(nodes, [], Need.of(flight.run)) == 0
-            if flight.seconds_of("unplaceable", is_unplaceable) > patience.unplaceable_seconds:
-                return f"expected {Need.of(flight.run)}, got a cluster with {describe(nodes)}"
-            return None
-        silence = flight.seconds_of("silent", not has_beaten)
-        if silence > patience.launch.lease_seconds:
-            return f"no heartbeat from {host} for {silence:.0f} s"
-        if flight.seconds_of("running", True) > flight.run.deadline_seconds + patience.deadline_grace_seconds:
-            return f"still running on {host} long after its deadline of {flight.run.deadline_seconds:g} s"
-        return None
-
-    def _finish(self, flight: _Flight, outcome: Measurement | Failure, gpu_seconds: float | None = None) -> None:
-        """Report a run's end, once: as the ledger has it, where it has it already."""
+    def _finish(self, flight: Flight, outcome: Measurement | Failure, gpu_seconds: float | None = None) -> None:
+        """Report a run's end, once."""
         finished = self._record(flight, outcome, gpu_seconds)
         del self._flights[flight.run.run_id]
         self._reports.append(finished)
 
-    def _record(self, flight: _Flight, outcome: Measurement | Failure, gpu_seconds: float | None = None) -> Finished:
-        """Record an end in the ledger unless it has one. gpu_seconds None: since the run started."""
+    def _record(self, flight: Flight, outcome: Measurement | Failure, gpu_seconds: float | None = None) -> Finished:
+        """Write an end into the ledger, and give the end that counts: the one it has already, where it has one.
+
+        Args:
+            gpu_seconds: None counts from the run's start until now.
+        """
         run, now = flight.run, time.time()
-        record = self._ledger.get(run.run_id)
         if gpu_seconds is None:
-            gpu_seconds = held_seconds(run, now - (record.started_at or now))
+            gpu_seconds = held_seconds(run, now - (self._ledger.get(run.run_id).started_at or now))
         if not self._ledger.finish(run.run_id, outcome, gpu_seconds, now):
             record = self._ledger.get(run.run_id)
             outcome, gpu_seconds = record.outcome or outcome, record.gpu_seconds
         return Finished(run_id=run.run_id, outcome=outcome, gpu_seconds=gpu_seconds)
-
-
-def _connect(address: str, machine: Mapping[str, Any]) -> None:
-    """Start or join a Ray. A bare ray.init() would attach to whatever cluster ran on this host last."""
-    if address.startswith("ray://"):
-        raise RunnerError(
-            f"address: expected local or HOST:PORT (Ray Client loses runs on a disconnect), got {address}"
-        )
-    if ":" in address:
-        _reach(address)
-    started_here = {**machine, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
-    options: dict[str, Any] = started_here if address == LOCAL_ADDRESS else {}
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (RayError, RuntimeError, ValueError, OSError) as error:  # ConnectionError is an OSError
-        raise RunnerError(f"Ray at {address}: expected one that answers, got {_message(error)}") from error
 
 
 def _reach(address: str) -> None:
@@ -271,10 +228,6 @@ def _reach(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
     except (OSError, ValueError, OverflowError) as error:
         raise RunnerError(f"Ray at {address}: expected one that answers, got {_message(error)}") from error
-
-
-def _nodes() -> list[Resources]:
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _message(error: BaseException) -> str:

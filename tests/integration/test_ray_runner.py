@@ -14,8 +14,9 @@ from typing import Any
 import psutil
 import pytest
 
-from search.cluster import ray_variables
+from search.cluster import Need, ray_variables
 from search.errors import RunnerError
+from search.flight import Patience
 from search.launch import Timing
 from search.ledger import Ledger, RunRecord, RunState
 from search.run import Finished, Progress, Run
@@ -23,7 +24,7 @@ from trainer.result import Failure, FailureKind, Measurement, outcome_to_dict
 
 os.environ.update(ray_variables("local", os.environ))  # before Ray is imported
 
-from search.runner import Patience, RayRunner
+from search.runner import RayCluster, RayRunner
 
 LEASE_SECONDS = 4.0
 PATIENCE = Patience(
@@ -81,6 +82,7 @@ WAIT = "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(
 class Bench:
     """A runner, its ledger and a folder for runs."""
 
+    cluster: RayCluster
     runner: RayRunner
     ledger: Ledger
     folder: Path
@@ -149,9 +151,10 @@ def queue(ledger: Ledger, folder: Path, program: str, **changes: Any) -> Run:
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Generator[Bench]:
     folder = tmp_path_factory.mktemp("ray_runner")
     ledger = Ledger.open(f"sqlite:///{folder / 'caddie.db'}")
-    runner = RayRunner(ledger, "local", PATIENCE, MACHINE)
-    yield Bench(runner, ledger, folder)
-    runner.close()
+    cluster = RayCluster("local", MACHINE)
+    need = Need(num_cpus=1, num_gpus=0, accelerator=None)
+    yield Bench(cluster, RayRunner(cluster, ledger, need, PATIENCE), ledger, folder)
+    cluster.close()
 
 
 @pytest.fixture
@@ -202,7 +205,6 @@ def test_a_cpu_run_sees_no_gpu_and_no_secret_of_ray(bench: Bench) -> None:
 
 
 def test_a_gpu_run_sees_the_whole_gpus_it_holds(bench: Bench) -> None:
-    assert bench.runner.prepare("full", 1, "H100") == 1
     runs = [bench.submit(f"gpu{n}", WAIT, num_gpus=1, accelerator="H100") for n in range(2)]
     wait_for(lambda: all(bench.ledger.get(run.run_id).state is RunState.RUNNING for run in runs))
     for run in runs:
@@ -313,7 +315,7 @@ def test_an_impossible_rung_is_refused_at_once(
     bench: Bench, world_size: int, accelerator: str | None, need: str
 ) -> None:
     with pytest.raises(RunnerError) as caught:
-        bench.runner.prepare("full", world_size, accelerator)
+        bench.cluster.open_runner(bench.ledger, "full", world_size, accelerator)
     cluster = "2 CPUs and 2 GPUs (H100)"
     assert str(caught.value) == f"rung full: expected {need}, got a cluster with {cluster}"
 
@@ -322,26 +324,42 @@ def test_a_queued_run_that_no_node_can_hold_any_more_is_given_up(bench: Bench) -
     run = bench.submit("unplaceable", FINISH, num_gpus=4)
     failure = bench.failure(run)
     assert failure.kind is FailureKind.MACHINE
-    assert failure.message.startswith("expected 4 GPUs on one node, got a cluster with")
+    assert failure.message.startswith("no node is left that could hold it")
     assert not (run.folder / "stdout.log").exists()
 
 
 def test_slots_count_what_still_fits(bench: Bench) -> None:
     runner = bench.runner
+    assert runner.free_slots == 2
     first = bench.submit("slot1", WAIT)
     assert runner.free_slots == 1
     second = bench.submit("slot2", WAIT)
     assert runner.free_slots == 0
-    assert runner.prepare("proxy", 1, None) == 1  # the GPUs are free
-    assert runner.free_slots == 2
-    third = bench.submit("slot3", WAIT, num_gpus=1)
-    assert runner.free_slots == 1
-    assert runner.prepare("full", 2, "H100") == 2
-    assert runner.free_slots == 0  # a run on both GPUs has to wait for the one on one
-    for run in (first, second, third):
+    for run in (first, second):
         (run.folder / "go").touch()
-    bench.finish(first, second, third)
-    assert runner.free_slots == 1
+    bench.finish(first, second)
+    assert runner.free_slots == 2
+
+
+def test_a_rung_on_gpus_has_slots_of_its_own(bench: Bench) -> None:
+    assert bench.cluster.has_gpus
+    small = replace(bench, runner=bench.cluster.open_runner(bench.ledger, "proxy", 1, None, PATIENCE))
+    assert small.runner.free_slots == 2
+    run = small.submit("on_one_gpu", WAIT, num_gpus=1)
+    assert small.runner.free_slots == 1
+    (run.folder / "go").touch()
+    small.finish(run)
+    whole = bench.cluster.open_runner(bench.ledger, "full", 2, "H100", PATIENCE)
+    assert whole.free_slots == 1
+
+
+def test_a_closed_runner_leaves_nothing_running(bench: Bench) -> None:
+    other = replace(bench, runner=bench.cluster.open_runner(bench.ledger, "proxy", 1, None, PATIENCE))
+    run = other.submit("closed", HANG, num_gpus=1)
+    pid = started(run)
+    other.runner.close()
+    assert bench.ledger.get(run.run_id).state is RunState.CANCELLED
+    wait_for(lambda: is_gone(pid))
 
 
 def test_many_runs_end_once_each(bench: Bench) -> None:
@@ -369,22 +387,22 @@ def test_many_runs_end_once_each(bench: Bench) -> None:
         ("127.0.0.1:http", "ValueError"),
     ],
 )
-def test_an_address_without_ray_is_refused_at_once(bench: Bench, address: str, problem: str) -> None:
+def test_an_address_without_ray_is_refused_at_once(address: str, problem: str) -> None:
     with pytest.raises(RunnerError, match=problem):
-        RayRunner(bench.ledger, address)
+        RayCluster(address)
 
 
 DRIVER = """
 import os, signal, sys
 from pathlib import Path
-from search.cluster import ray_variables
+from search.cluster import Need, ray_variables
 os.environ.update(ray_variables("local", os.environ))
 from search.ledger import Ledger
 from search.run import Finished, Run
-from search.runner import RayRunner
+from search.runner import RayCluster
 folder, url = Path(sys.argv[1]), sys.argv[2]
 signal.signal(signal.SIGINT, lambda *_: (folder / "interrupted").touch())
-runner = RayRunner(Ledger.open(url), "local", machine={"num_cpus": 2})
+runner = RayCluster("local", {"num_cpus": 2}).open_runner(Ledger.open(url), "proxy", 1)
 for name in ("short", "long"):
     runner.submit(Run(run_id=name, folder=folder / name, world_size=1, num_gpus=0, accelerator=None, environment={},
                       deadline_seconds=300.0, storage_url=url))
