@@ -28,10 +28,11 @@ CONNECT_SECONDS = 10.0
 MESSAGE_CHARACTERS = 400
 
 
-class RayCluster:
-    """A Ray started on this machine, or the connection to a cluster. One at a time in a process.
+class RayRunner:
+    """The Runner on a Ray of this machine or on a cluster. One at a time in a process.
 
     Args:
+        ledger: where the launchers of the submitted runs report; each run has its row there before it is submitted.
         address: local starts a Ray here; anything else is where one runs, such as 10.0.0.1:6379.
         machine: num_cpus, num_gpus and resources of a Ray started here, where they are not what Ray finds.
 
@@ -39,86 +40,52 @@ class RayCluster:
         RunnerError: Ray does not start here, or does not answer at the address.
     """
 
-    def __init__(self, address: str = LOCAL_ADDRESS, machine: Mapping[str, Any] | None = None) -> None:
-        self.is_ours = address == LOCAL_ADDRESS
-        if address.startswith("ray://"):
-            raise RunnerError(
-                f"address: expected local or HOST:PORT, since Ray Client loses runs when it is cut off, got {address}"
-            )
-        if ":" in address:
-            _reach(address)
-        options: dict[str, Any] = {}
-        if self.is_ours:
-            options = {**(machine or {}), "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
-        try:
-            # A bare ray.init() would attach to whatever cluster ran on this host last.
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-        except (RayError, RuntimeError, ValueError, OSError) as error:
-            raise RunnerError(f"Ray at {address}: expected one that lets us in, got {_message(error)}") from error
+    def __init__(
+        self,
+        ledger: Ledger,
+        address: str = LOCAL_ADDRESS,
+        patience: Patience = PATIENCE,
+        machine: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._ledger = ledger
+        self._patience = patience
+        self._is_ours = address == LOCAL_ADDRESS
+        self._flights: dict[str, Flight] = {}
+        self._reports: list[Progress | Finished] = []
+        self._need = Need(num_cpus=1, num_gpus=0, accelerator=None)
+        self._looked_at = 0.0
+        _connect(address, machine or {})
+        # Only the loop repeats a run, and records it; Ray would silently repeat it three times.
+        self._task: Any = ray.remote(max_retries=0)(execute)
 
-    @property
-    def nodes(self) -> list[Resources]:
-        """What each living node has in all, held or not."""
-        return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    def prepare(self, rung: str, world_size: int, accelerator: str | None) -> int:
+        """Get ready for the runs of a rung; free_slots counts for them from now on.
 
-    @property
-    def has_gpus(self) -> bool:
-        """Whether runs are to hold GPUs here; they run on CPUs alone where no node has any."""
-        return any(node.get("GPU") for node in self.nodes)
-
-    def open_runner(
-        self, ledger: Ledger, rung: str, world_size: int, accelerator: str | None = None, patience: Patience = PATIENCE
-    ) -> "RayRunner":
-        """A runner for the runs of a rung, each holding world_size GPUs, or CPUs where the cluster has no GPU.
+        Returns:
+            GPUs that each of them holds: world_size, or 0 where the cluster has no GPU.
 
         Raises:
             RunnerError: no node can hold one such run; Ray would let it wait for ever without an error.
         """
-        is_gpu = accelerator is not None or self.has_gpus
-        num_gpus, num_cpus = (world_size, 0) if is_gpu else (0, world_size)
+        nodes = _nodes()
+        has_gpus = accelerator is not None or any(node.get("GPU") for node in nodes)
+        num_gpus, num_cpus = (world_size, 0) if has_gpus else (0, world_size)
         need = Need(num_cpus=num_cpus, num_gpus=num_gpus, accelerator=accelerator)
-        if count_slots(self.nodes, [], need) == 0:
-            raise RunnerError(f"rung {rung}: expected {need}, got a cluster with {describe(self.nodes)}")
-        return RayRunner(self, ledger, need, patience)
-
-    def describe(self) -> str:
-        """Ray's version and what the cluster has, for people."""
-        return f"Ray {ray.__version__}: {describe(self.nodes)}"
-
-    def close(self) -> None:
-        """Let go of Ray; one started here ends, and every run on it."""
-        ray.shutdown()
-
-
-class RayRunner:
-    """The Runner on a RayCluster, for runs of one need.
-
-    Args:
-        ledger: where the launchers of the submitted runs report; each run has its row there before it is submitted.
-        need: what free_slots counts for.
-    """
-
-    def __init__(self, cluster: RayCluster, ledger: Ledger, need: Need, patience: Patience = PATIENCE) -> None:
-        self._cluster = cluster
-        self._ledger = ledger
+        if count_slots(nodes, [], need) == 0:
+            raise RunnerError(f"rung {rung}: expected {need}, got a cluster with {describe(nodes)}")
         self._need = need
-        self._patience = patience
-        self._flights: dict[str, Flight] = {}
-        self._reports: list[Progress | Finished] = []
-        self._looked_at = 0.0
-        # Only the loop repeats a run, and records it; Ray would silently repeat it three times.
-        self._task: Any = ray.remote(max_retries=0)(execute)
+        return num_gpus
 
     @property
     def free_slots(self) -> int:
-        """How many more runs could start now.
+        """How many more runs of the prepared rung could start now; of one CPU each before any is prepared.
 
         Submitting no more than this keeps Ray's own queue empty, so that a run on a whole node is not overtaken by
         small ones for ever.
         """
         held = [Need.of(flight.run) for flight in self._flights.values()]
-        slots = count_slots(self._cluster.nodes, held, self._need)
-        if self._cluster.is_ours:
+        slots = count_slots(_nodes(), held, self._need)
+        if self._is_ours:
             return slots
         # Others may use the cluster too. Their share is known as a sum over nodes only.
         queued = [Need.of(flight.run) for flight in self._flights.values() if not flight.is_running]
@@ -160,11 +127,16 @@ class RayRunner:
             ray.cancel(flight.task, force=True)
 
     def close(self) -> None:
-        """Cancel what still runs."""
+        """Cancel what still runs and let go of Ray; one started here ends."""
         for run_id in list(self._flights):
             with suppress(StoreError):  # its lease will tell
                 self.cancel(run_id)
         self._flights.clear()
+        ray.shutdown()
+
+    def describe(self) -> str:
+        """Ray's version and what the cluster has, for people."""
+        return f"Ray {ray.__version__}: {describe(_nodes())}"
 
     def _tasks(self) -> list[Any]:
         return [flight.task for flight in self._flights.values()]
@@ -187,7 +159,7 @@ class RayRunner:
         now = time.monotonic()
         if now - self._looked_at < self._patience.poll_seconds or not self._flights:
             return
-        nodes = self._cluster.nodes
+        nodes = _nodes()
         for flight in list(self._flights.values()):
             record = self._ledger.get(flight.run.run_id)
             if record.progress != flight.progress:
@@ -219,6 +191,28 @@ class RayRunner:
             record = self._ledger.get(run.run_id)
             outcome, gpu_seconds = record.outcome or outcome, record.gpu_seconds
         return Finished(run_id=run.run_id, outcome=outcome, gpu_seconds=gpu_seconds)
+
+
+def _connect(address: str, machine: Mapping[str, Any]) -> None:
+    """Start or join a Ray. A bare ray.init() would attach to whatever cluster ran on this host last."""
+    if address.startswith("ray://"):
+        raise RunnerError(
+            f"address: expected local or HOST:PORT, since Ray Client loses runs when it is cut off, got {address}"
+        )
+    if ":" in address:
+        _reach(address)
+    options: dict[str, Any] = {}
+    if address == LOCAL_ADDRESS:
+        options = {**machine, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (RayError, RuntimeError, ValueError, OSError) as error:
+        raise RunnerError(f"Ray at {address}: expected one that lets us in, got {_message(error)}") from error
+
+
+def _nodes() -> list[Resources]:
+    """What each living node has in all, held or not."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _reach(address: str) -> None:

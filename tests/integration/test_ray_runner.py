@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from search.cluster import Need, ray_variables
+from search.cluster import ray_variables
 from search.errors import RunnerError
 from search.flight import Patience
 from search.launch import Timing
@@ -24,7 +24,7 @@ from trainer.result import Failure, FailureKind, Measurement, outcome_to_dict
 
 os.environ.update(ray_variables("local", os.environ))  # before Ray is imported
 
-from search.runner import RayCluster, RayRunner
+from search.runner import RayRunner
 
 LEASE_SECONDS = 4.0
 PATIENCE = Patience(
@@ -82,7 +82,6 @@ WAIT = "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(
 class Bench:
     """A runner, its ledger and a folder for runs."""
 
-    cluster: RayCluster
     runner: RayRunner
     ledger: Ledger
     folder: Path
@@ -151,10 +150,9 @@ def queue(ledger: Ledger, folder: Path, program: str, **changes: Any) -> Run:
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Generator[Bench]:
     folder = tmp_path_factory.mktemp("ray_runner")
     ledger = Ledger.open(f"sqlite:///{folder / 'caddie.db'}")
-    cluster = RayCluster("local", MACHINE)
-    need = Need(num_cpus=1, num_gpus=0, accelerator=None)
-    yield Bench(cluster, RayRunner(cluster, ledger, need, PATIENCE), ledger, folder)
-    cluster.close()
+    runner = RayRunner(ledger, "local", PATIENCE, MACHINE)
+    yield Bench(runner, ledger, folder)
+    runner.close()
 
 
 @pytest.fixture
@@ -315,7 +313,7 @@ def test_an_impossible_rung_is_refused_at_once(
     bench: Bench, world_size: int, accelerator: str | None, need: str
 ) -> None:
     with pytest.raises(RunnerError) as caught:
-        bench.cluster.open_runner(bench.ledger, "full", world_size, accelerator)
+        bench.runner.prepare("full", world_size, accelerator)
     cluster = "2 CPUs and 2 GPUs (H100)"
     assert str(caught.value) == f"rung full: expected {need}, got a cluster with {cluster}"
 
@@ -330,40 +328,25 @@ def test_a_queued_run_that_no_node_can_hold_any_more_is_given_up(bench: Bench) -
 
 def test_slots_count_what_still_fits(bench: Bench) -> None:
     runner = bench.runner
+    assert runner.prepare("proxy", 1, None) == 1
     assert runner.free_slots == 2
-    first = bench.submit("slot1", WAIT)
+    first = bench.submit("slot1", WAIT, num_gpus=1)
     assert runner.free_slots == 1
-    second = bench.submit("slot2", WAIT)
+    second = bench.submit("slot2", WAIT, num_gpus=1)
     assert runner.free_slots == 0
-    for run in (first, second):
-        (run.folder / "go").touch()
-    bench.finish(first, second)
-    assert runner.free_slots == 2
-
-
-def test_a_rung_on_gpus_has_slots_of_its_own(bench: Bench) -> None:
-    assert bench.cluster.has_gpus
-    small = replace(bench, runner=bench.cluster.open_runner(bench.ledger, "proxy", 1, None, PATIENCE))
-    assert small.runner.free_slots == 2
-    run = small.submit("on_one_gpu", WAIT, num_gpus=1)
-    assert small.runner.free_slots == 1
-    (run.folder / "go").touch()
-    small.finish(run)
-    whole = bench.cluster.open_runner(bench.ledger, "full", 2, "H100", PATIENCE)
-    assert whole.free_slots == 1
-
-
-def test_a_closed_runner_leaves_nothing_running(bench: Bench) -> None:
-    other = replace(bench, runner=bench.cluster.open_runner(bench.ledger, "proxy", 1, None, PATIENCE))
-    run = other.submit("closed", HANG, num_gpus=1)
-    pid = started(run)
-    other.runner.close()
-    assert bench.ledger.get(run.run_id).state is RunState.CANCELLED
-    wait_for(lambda: is_gone(pid))
+    (first.folder / "go").touch()
+    bench.finish(first)
+    assert runner.free_slots == 1
+    assert runner.prepare("full", 2, "H100") == 2
+    assert runner.free_slots == 0  # a run on both GPUs has to wait for the one on one
+    (second.folder / "go").touch()
+    bench.finish(second)
+    assert runner.free_slots == 1
 
 
 def test_many_runs_end_once_each(bench: Bench) -> None:
-    waiting = [queue(bench.ledger, bench.folder / f"many{n}", FINISH) for n in range(8)]
+    waiting = [queue(bench.ledger, bench.folder / f"many{n}", FINISH, num_gpus=1) for n in range(8)]
+    bench.runner.prepare("proxy", 1, None)
     reports: list[Progress | Finished] = []
     flying = 0
     while waiting or flying:
@@ -387,22 +370,31 @@ def test_many_runs_end_once_each(bench: Bench) -> None:
         ("127.0.0.1:http", "ValueError"),
     ],
 )
-def test_an_address_without_ray_is_refused_at_once(address: str, problem: str) -> None:
+def test_an_address_without_ray_is_refused_at_once(bench: Bench, address: str, problem: str) -> None:
     with pytest.raises(RunnerError, match=problem):
-        RayCluster(address)
+        RayRunner(bench.ledger, address)
+
+
+def test_a_closed_runner_leaves_nothing_running(bench: Bench) -> None:
+    """The last one on the shared Ray, which ends with it."""
+    run = bench.submit("closed", HANG)
+    pid = started(run)
+    bench.runner.close()
+    assert bench.ledger.get(run.run_id).state is RunState.CANCELLED
+    wait_for(lambda: is_gone(pid))
 
 
 DRIVER = """
 import os, signal, sys
 from pathlib import Path
-from search.cluster import Need, ray_variables
+from search.cluster import ray_variables
 os.environ.update(ray_variables("local", os.environ))
 from search.ledger import Ledger
 from search.run import Finished, Run
-from search.runner import RayCluster
+from search.runner import RayRunner
 folder, url = Path(sys.argv[1]), sys.argv[2]
 signal.signal(signal.SIGINT, lambda *_: (folder / "interrupted").touch())
-runner = RayCluster("local", {"num_cpus": 2}).open_runner(Ledger.open(url), "proxy", 1)
+runner = RayRunner(Ledger.open(url), "local", machine={"num_cpus": 2})
 for name in ("short", "long"):
     runner.submit(Run(run_id=name, folder=folder / name, world_size=1, num_gpus=0, accelerator=None, environment={},
                       deadline_seconds=300.0, storage_url=url))
