@@ -316,6 +316,7 @@ def test_an_impossible_rung_is_refused_at_once(
         bench.runner.prepare("full", world_size, accelerator)
     cluster = "2 CPUs and 2 GPUs (H100)"
     assert str(caught.value) == f"rung full: expected {need}, got a cluster with {cluster}"
+    assert bench.runner.describe().endswith(f": {cluster}")
 
 
 def test_a_queued_run_that_no_node_can_hold_any_more_is_given_up(bench: Bench) -> None:
