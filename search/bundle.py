@@ -12,11 +12,11 @@ from pathlib import Path
 from search.bundle_rules import all_outside, check_package
 from search.errors import BundleError
 from search.render import render
+from search.strip import strip
 from search.trainer_text import (
     Module,
     definitions,
     in_import_order,
-    is_string_statement,
     read_package,
 )
 from trainer.config import Budget, Recipe
@@ -113,7 +113,7 @@ def body_text(module: Module) -> str:
     Raises:
         BundleError: an import shares its line with other code.
     """
-    lines = module.text.splitlines()
+    lines = module.text.split("\n")
     kept: list[ast.stmt] = []
     for node in module.tree.body:
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -121,7 +121,7 @@ def body_text(module: Module) -> str:
         else:
             kept.append(node)
     text = "\n".join(without_blank_runs(lines))
-    if dump(ast.parse(text)) != dump(ast.Module(kept, [])):
+    if ast.dump(ast.parse(text)) != ast.dump(ast.Module(kept, [])):
         raise module.error(1, "expected every import on lines of its own, got one that shares a line with other code")
     return text
 
@@ -135,28 +135,6 @@ def without_blank_runs(lines: Sequence[str]) -> list[str]:
     while kept and not kept[-1].strip():
         kept.pop()
     return kept
-
-
-def dump(tree: ast.AST) -> str:
-    """A tree as text without positions: equal texts are equal programs."""
-    return ast.dump(tree, include_attributes=False)
-
-
-def strip(source: str) -> str:
-    """Code without comments and docstrings, formatted by ast.unparse.
-
-    Raises:
-        BundleError: the result does not parse back to the same program.
-    """
-    tree = ast.parse(source)
-    tree.body = [node for node in tree.body if not is_string_statement(node)]
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            node.body = [inner for inner in node.body if not is_string_statement(inner)] or [ast.Pass()]
-    text = ast.unparse(ast.fix_missing_locations(tree)) + "\n"
-    if dump(ast.parse(text)) != dump(tree):
-        raise BundleError("bundle: ast.unparse changed the program")
-    return text
 
 
 def call_of_run(recipe: Recipe, budget: Budget, names: frozenset[str]) -> str:

@@ -13,9 +13,9 @@ from search.claim import Claim, SeedRun
 from search.errors import BundleError, SubmissionError
 from search.finding import Severity
 from search.readme import readme
+from search.strip import is_same_program
 from search.submission_json import requirements, submission_fields
 from search.verify import verify
-from search.verify_code import is_same_program
 
 CODE_FILE = "train_gpt.py"
 READABLE_FILE = "train_gpt_readable.py"

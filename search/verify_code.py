@@ -5,9 +5,10 @@ import builtins
 from collections.abc import Iterator
 from pathlib import Path
 
-from search.bundle import strip, unpack
+from search.bundle import unpack
 from search.errors import BundleError
 from search.finding import Finding, Severity
+from search.strip import is_same_program
 from search.submission_json import PYPI_NAMES, library_roots
 from search.trainer_text import imports_of
 
@@ -128,14 +129,6 @@ def readable_findings(folder: Path, code: str) -> Iterator[Finding]:
         path = folder / name
         if path.is_file() and not is_same_program(path.read_text(encoding="utf-8", errors="replace"), code):
             yield Finding("readable-copy", REFUSE, name, None, f"expected the code of {CODE_FILE}, got another program")
-
-
-def is_same_program(text: str, code: str) -> bool:
-    """Whether two texts differ in comments, docstrings and formatting only."""
-    try:
-        return strip(text) == strip(code)
-    except (SyntaxError, ValueError, BundleError):
-        return False
 
 
 def requirement_findings(folder: Path, tree: ast.Module) -> Iterator[Finding]:

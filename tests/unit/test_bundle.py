@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.bundle import Bundle, bundle, flatten, pack, strip, trainer_folder, unpack
+from search.bundle import Bundle, bundle, flatten, pack, trainer_folder, unpack
 from search.errors import BundleError
 from search.render import render
+from search.strip import program, strip
 from trainer import config
 from trainer.config import (
     Budget,
@@ -222,10 +223,35 @@ def test_packed_trainer_leaves_room_for_weights() -> None:
 
 
 def test_strip_keeps_a_body_for_what_had_only_a_docstring() -> None:
-    assert (
-        strip('class A:\n    "doc"\ndef f():\n    "doc"\n    # comment\n')
-        == "class A:\n    pass\n\ndef f():\n    pass\n"
-    )
+    text = 'class A:\n    "doc"\n    "more"\n\ndef f():\n    "doc"\n    # comment\n'
+    assert strip(text) == "class A:\n    pass\ndef f():\n    pass\n"
+
+
+def test_strip_leaves_strings_alone() -> None:
+    text = 'x = """a  # b\n\n  # c\n"""  # gone\n\ny = f"{x!r:>{len(x)}} # d"\nz = "é"  # é\n'
+    assert strip(text) == 'x = """a  # b\n\n  # c\n"""\ny = f"{x!r:>{len(x)}} # d"\nz = "é"\n'
+
+
+def test_strip_takes_comments_inside_brackets_and_docstrings_over_lines() -> None:
+    head = "def f(\n    a,  # one\n\n    # two\n    b,\n):\n"
+    text = f'{head}    """Doc: é.\n\n    # not code\n    """  # noqa\n\n    return a\n'
+    assert strip(text) == "def f(\n    a,\n    b,\n):\n    return a\n"
+
+
+@pytest.mark.parametrize(
+    "text", ['def f(): "doc"\n', 'def f():\n    "doc"; return 1\n', 'class A:\n    x = 1; "doc"\n']
+)
+def test_strip_refuses_docstrings_that_share_a_line(text: str) -> None:
+    with pytest.raises(BundleError, match="expected docstrings on lines of their own"):
+        strip(text)
+
+
+@pytest.mark.parametrize("path", sorted(trainer_folder().parent.glob("*/*.py")), ids=lambda path: path.name)
+def test_strip_keeps_the_program_of_every_file_of_ours(path: Path) -> None:
+    text = path.read_text()
+    stripped = strip(text)
+    assert program(stripped) == program(text)
+    assert strip(stripped) == stripped
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=200))
