@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.challenge_log import ChallengeLog
+from search.challenge_log import ChallengeLog, read_log
 from search.child import process_tree
 from search.claim import TRACK_ARTIFACT_BYTES
 from search.errors import SubmissionError
@@ -46,6 +46,18 @@ class Rerun:
     world_size: int | None = None
     tolerance: float = 0.0
     deadline_seconds: float = 3600.0
+
+
+def logged_dataset(folder: Path) -> str:
+    """The name of the folder of shards that a submission's runs used, as its logs have it.
+
+    Raises:
+        SubmissionError: no log names one.
+    """
+    for path in sorted(folder.glob("train*.log")):
+        if name := read_log(path.read_text(encoding="utf-8", errors="replace")).text("dataset"):
+            return name
+    raise SubmissionError(f"{folder}: expected a log that names its dataset, got none; name the shards' folder")
 
 
 def rerun_findings(submission: Submission, rerun: Rerun) -> list[Finding]:

@@ -104,7 +104,10 @@ def read_submission(folder: Path, findings: list[Finding]) -> Submission | None:
     findings += wrong
     if wrong:
         return None
-    logs = {path.name: read_log(path.read_text(errors="replace")) for path in sorted(folder.glob("train*.log"))}
+    logs = {
+        path.name: read_log(path.read_text(encoding="utf-8", errors="replace"))
+        for path in sorted(folder.glob("train*.log"))
+    }
     return Submission(folder, values, lines, logs)
 
 

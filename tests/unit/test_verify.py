@@ -13,7 +13,7 @@ from search.bundle import bundle, pack
 from search.challenge_log import EXPECTED, NEEDED, read_log
 from search.errors import SubmissionError
 from search.finding import Finding, Severity, is_valid
-from search.rerun import Rerun
+from search.rerun import Rerun, logged_dataset
 from search.submission import export
 from search.verify import verify
 from trainer.config import Budget, Recipe
@@ -573,6 +573,14 @@ def test_rerun_without_a_tokenizer(folder: Path, rerun: Rerun) -> None:
     (folder / "tokenizers" / "tokenizer.model").unlink()
     with pytest.raises(SubmissionError, match="expected one tokenizer, got 0"):
         verify(folder, rerun)
+
+
+def test_dataset_is_named_by_the_logs(folder: Path) -> None:
+    assert logged_dataset(folder) == "fineweb10B_sp1024"
+    for path in folder.glob("*.log"):
+        path.write_text("seed:1\n")
+    with pytest.raises(SubmissionError, match="expected a log that names its dataset"):
+        logged_dataset(folder)
 
 
 def test_findings_read_as_lines() -> None:
