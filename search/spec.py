@@ -1,0 +1,220 @@
+"""Study files: what they may say, checked, and what they mean. studies/README.md documents every key."""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from search.errors import SpecError
+from search.spec_file import describe, problem, read_spec_file
+from search.spec_parts import (
+    DataSpec,
+    Limits,
+    Name,
+    ParamSpec,
+    QueueSpec,
+    RungSpec,
+    SamplerSpec,
+    SpaceSpec,
+    SpecModel,
+)
+from spaces import optimizer, quantization, shape
+from spaces.fields import SpaceError, close_match, recipe_to_dict, set_values
+from spaces.recipes import named_recipe
+from spaces.space import Choice, Domain, Integer, Param, Real, Space
+from trainer.config import Recipe, check_fits
+from trainer.errors import ConfigError
+
+__all__ = ["FAMILIES", "Limits", "RungSpec", "StudySpec", "definition_differences", "load_spec"]
+
+FAMILIES: Mapping[str, Callable[[], tuple[Param, ...]]] = MappingProxyType(
+    {"shape": shape.params, "optimizer": optimizer.params, "quantization": quantization.params}
+)
+Objective = Literal["val_bpb", "artifact_bytes"]
+OBJECTIVES = (["val_bpb"], ["val_bpb", "artifact_bytes"])
+GROWING = re.compile(r"rungs\.\d+\.(trials|promote)")  # what a study that exists may change, upwards
+
+
+class StudySpec(SpecModel):
+    """A study file."""
+
+    name: Name
+    base: str = "naive_baseline"
+    set: dict[str, Any] = Field(default_factory=dict[str, Any])
+    space: SpaceSpec
+    queue: list[QueueSpec] = Field(default_factory=list[QueueSpec])
+    objectives: list[Objective] = Field(default_factory=lambda: ["val_bpb", "artifact_bytes"])
+    limits: Limits = Limits()
+    data: DataSpec
+    rungs: Annotated[list[RungSpec], Field(min_length=1)]
+    sampler: SamplerSpec = SamplerSpec()
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "StudySpec":
+        base = _recipe(self.base, Recipe(), self.set)
+        for index, entry in enumerate(self.queue):
+            _recipe(entry.recipe, base, entry.set, "queue", index)
+        _check_space(self.space)
+        if self.objectives not in OBJECTIVES:
+            raise problem(f"must be [val_bpb] or [val_bpb, artifact_bytes], got {self.objectives}", "objectives")
+        _check_rungs(self.rungs, self.limits, base)
+        return self
+
+    def base_recipe(self) -> Recipe:
+        """The recipe of trial 0, which every field that is not searched comes from."""
+        return set_values(named_recipe(self.base), self.set)
+
+    def queued_recipes(self) -> tuple[Recipe, ...]:
+        """Recipes to run right after the base; they may lie outside the space."""
+        base = self.base_recipe()
+        return tuple(set_values(named_recipe(q.recipe) if q.recipe else base, q.set) for q in self.queue)
+
+    def build_space(self) -> Space:
+        """The searched fields: those of the families that params does not name, then params."""
+        included = [param for family in self.space.include for param in FAMILIES[family]()]
+        own = tuple(Param(path, spec.domain(path)) for path, spec in self.space.params.items())
+        return Space(tuple(param for param in included if param.path not in self.space.params) + own)
+
+    def definition(self) -> dict[str, Any]:
+        """What makes results comparable, as JSON: recipe, space, objectives, limits, data and rungs.
+
+        The queue, the sampler and deadlines are no part of it: they decide which results there are, not their meaning.
+        """
+        space = {param.path: _domain_to_dict(param.domain) for param in self.build_space().params}
+        rungs = [rung.model_dump(mode="json", exclude={"max_run_seconds"}) for rung in self.rungs]
+        return {
+            "name": self.name,
+            "recipe": recipe_to_dict(self.base_recipe()),
+            "space": space,
+            "objectives": list(self.objectives),
+            "limits": self.limits.model_dump(),
+            "data": {"path": _from_here(self.data.path), "tokenizer": _from_here(self.data.tokenizer)},
+            "rungs": rungs,
+        }
+
+
+def load_spec(path: Path) -> StudySpec:
+    """The study of a file; relative paths in it start at the working folder.
+
+    Raises:
+        SpecError: the file cannot be read, is not YAML, or says what no study can mean.
+    """
+    file = read_spec_file(path)
+    try:
+        return StudySpec.model_validate(file.values)
+    except ValidationError as error:
+        raise SpecError(describe(error, file)) from error
+
+
+def definition_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What keeps two definitions (StudySpec.definition) from being one study: a line a key, none where they may be.
+
+    More trials or more promoted ones are no difference.
+    """
+    before, after = _flat(old), _flat(new)
+    keys = [*before, *(key for key in after if key not in before)]
+    return [
+        f"{key} was {before.get(key)!r}, got {after.get(key)!r}"
+        for key in keys
+        if not _may_change(key, before.get(key), after.get(key))
+    ]
+
+
+def _may_change(key: str, old: Any, new: Any) -> bool:
+    is_growing = GROWING.fullmatch(key) is not None and isinstance(old, int) and isinstance(new, int)
+    return old == new or (is_growing and new > old)
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    """Leaves by dotted path; empty collections are leaves."""
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    parts = {key: leaf for name, part in items for key, leaf in _flat(part, f"{path}.{name}".lstrip(".")).items()}
+    return parts or {path: value}
+
+
+def _recipe(name: str | None, base: Recipe, values: Mapping[str, Any], *at: str | int) -> Recipe:
+    """A recipe that a file names and changes, with the key at fault where it cannot be."""
+    try:
+        start = base if name is None else named_recipe(name)
+    except SpaceError as error:
+        raise problem(str(error).partition(": ")[2], *at, "recipe" if at else "base") from None
+    try:
+        return set_values(start, values)
+    except (SpaceError, ConfigError) as error:
+        field, _, message = str(error).partition(": ")
+        raise problem(message, *at, "set", field) from None
+
+
+def _check_space(space: SpaceSpec) -> None:
+    for index, family in enumerate(space.include):
+        if family not in FAMILIES:
+            names = ", ".join(FAMILIES)
+            raise problem(
+                f"must be one of {names}{close_match(family, FAMILIES)}, got {family}", "space", "include", index
+            )
+        if family in space.include[:index]:
+            raise problem(f"must be named once, got {family} again", "space", "include", index)
+    for path, spec in space.params.items():
+        try:
+            Param(path, spec.domain(path))
+        except (SpaceError, ConfigError) as error:
+            key, _, message = str(error).partition(": ")
+            raise problem(message, "space", "params", path, *([key] if key in ParamSpec.model_fields else ())) from None
+    if not space.include and not space.params:
+        raise problem("must search something: include a family or give params, got nothing", "space")
+
+
+def _check_rungs(rungs: list[RungSpec], limits: Limits, base: Recipe) -> None:
+    names = [rung.name for rung in rungs]
+    for index, rung in enumerate(rungs):
+        if rung.name in names[:index]:
+            raise problem(f"must be another name than the other rungs', got {rung.name}", "rungs", index, "name")
+        _check_source(rungs, index)
+        _check_budget(rung, index, limits, base)
+
+
+def _check_source(rungs: list[RungSpec], index: int) -> None:
+    """The first rung says how many trials it proposes, each later one how many it takes from the one before."""
+    rung, is_first = rungs[index], index == 0
+    wanted, other = ("trials", "promote") if is_first else ("promote", "trials")
+    which = "the first rung" if is_first else "a later rung"
+    if getattr(rung, other) is not None:
+        raise problem(f"must be left out of {which}, got {getattr(rung, other)}", "rungs", index, other)
+    if getattr(rung, wanted) is None:
+        raise problem(f"must be given for {which}, got nothing", "rungs", index, wanted)
+    if not is_first:
+        before = rungs[index - 1]
+        available = before.trials or before.promote or 0
+        if (rung.promote or 0) > available:
+            message = f"must be at most the {available} trials of rung {before.name}, got {rung.promote}"
+            raise problem(message, "rungs", index, "promote")
+
+
+def _check_budget(rung: RungSpec, index: int, limits: Limits, base: Recipe) -> None:
+    seconds, at = rung.budget.train_seconds, ("rungs", index, "budget")
+    if seconds is not None and seconds > limits.train_seconds:
+        message = f"must be at most limits.train_seconds {limits.train_seconds:g}, got {seconds:g}"
+        raise problem(message, *at, "train_seconds")
+    try:
+        check_fits(base, rung.to_budget())
+    except ConfigError as error:
+        message = f"must suit the base recipe ({error}), got {rung.budget.world_size}"
+        raise problem(message, *at, "world_size") from None
+
+
+def _domain_to_dict(domain: Domain) -> dict[str, Any]:
+    match domain:
+        case Real(low, high, log):
+            return {"low": low, "high": high, "log": log}
+        case Integer(low, high, step, log):
+            return {"low": low, "high": high, "step": step, "log": log}
+        case Choice(options):
+            return {"choices": list(options)}
+
+
+def _from_here(path: Path) -> str:
+    """A path as the study file most likely wrote it, so that a moved project is still the same study."""
+    return (path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path).as_posix()

@@ -1,0 +1,165 @@
+"""The parts of a study file, each checked by itself; search.spec checks them together."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from search.spec_file import problem
+from spaces.fields import SpaceError, close_match, plain_type, require_path
+from spaces.space import Choice, Domain, Integer, Real
+from trainer.config import Budget
+from trainer.errors import ConfigError
+
+
+def _check_name(name: str) -> str:
+    """Names are parts of database keys and of folder names."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name):
+        raise problem(f"must be 1 to 64 small letters, digits, _ and -, a letter or digit first, got {name!r}")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_check_name)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+# Runs work in folders of their own, so a path is made absolute before it leaves this process.
+WorkingPath = Annotated[Path, Field(strict=False), AfterValidator(lambda path: Path(path).absolute())]
+
+
+class SpecModel(BaseModel):
+    """Keys are exactly the fields; values have exactly their types (a whole number also where any number fits)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_are_known(cls, values: Any) -> Any:
+        if isinstance(values, cls):
+            return values
+        if not isinstance(values, Mapping):
+            got = "nothing" if values is None else repr(values)
+            raise problem(f"must be a mapping with keys such as {', '.join(list(cls.model_fields)[:3])}, got {got}")
+        for key in values:
+            if key not in cls.model_fields:
+                known = ", ".join(cls.model_fields)
+                raise problem(f"must be one of {known}{close_match(str(key), cls.model_fields)}, got {key}", str(key))
+        return values
+
+
+class ParamSpec(SpecModel):
+    """How one field is searched: a range, or a list of values."""
+
+    low: Finite | None = None
+    high: Finite | None = None
+    step: Count | None = None
+    log: bool = False
+    choices: list[Any] | None = None
+
+    @model_validator(mode="after")
+    def _is_range_or_choices(self) -> "ParamSpec":
+        is_range = self.low is not None and self.high is not None
+        has_range_keys = not {"low", "high", "step", "log"}.isdisjoint(self.model_fields_set)
+        if is_range == (self.choices is not None) or (self.choices is not None and has_range_keys):
+            raise problem(f"must have either low and high, or choices, got {', '.join(sorted(self.model_fields_set))}")
+        return self
+
+    def domain(self, path: str) -> Domain:
+        """The values searched for the field at path.
+
+        Raises:
+            SpaceError: they do not fit together, or not the field.
+        """
+        if self.choices is not None:
+            return Choice.of(*self.choices)
+        low, high = self.low or 0.0, self.high or 0.0
+        if plain_type(require_path(path)) is not int:
+            if self.step is not None:
+                raise SpaceError(f"step: must be left out for a field that is no whole number, got {self.step}")
+            return Real(low, high, self.log)
+        for name, end in (("low", low), ("high", high)):
+            if not end.is_integer():
+                raise SpaceError(f"{name}: must be a whole number, got {end}")
+        return Integer(int(low), int(high), self.step or 1, self.log)
+
+
+class SpaceSpec(SpecModel):
+    """What is searched: ready families, and fields of one's own, which replace a family's."""
+
+    include: list[str] = []
+    params: dict[str, ParamSpec] = {}
+
+
+class QueueSpec(SpecModel):
+    """A recipe to run early: a named one, or the study's base, with some fields set."""
+
+    recipe: str | None = None
+    set: dict[str, Any] = {}
+
+
+class Limits(SpecModel):
+    """What a result may cost, inclusive; over one of them a trial is infeasible."""
+
+    artifact_bytes: Count = 16_000_000
+    train_seconds: Positive = 600.0
+    eval_seconds: Positive = 600.0
+
+
+class DataSpec(SpecModel):
+    """The dataset: a folder of shards and the tokenizer that made them."""
+
+    path: WorkingPath
+    tokenizer: WorkingPath
+
+
+class BudgetSpec(SpecModel):
+    """How much of a recipe a rung runs; see trainer.config.Budget."""
+
+    train_seconds: Positive | None = None
+    train_tokens: Count | None = None
+    world_size: int = 1
+    eval_tokens: Count | None = None
+
+    @model_validator(mode="after")
+    def _is_a_budget(self) -> "BudgetSpec":
+        try:
+            Budget(**self.model_dump())
+        except ConfigError as error:
+            where, _, message = str(error).partition(": ")
+            raise problem(message, *where.split(".")[1:]) from None
+        return self
+
+
+class RungSpec(SpecModel):
+    """One fidelity of the study; the first proposes, each later one takes the best of the one before."""
+
+    name: Name
+    budget: BudgetSpec
+    trials: Count | None = None
+    promote: Count | None = None
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [1337]
+    accelerator: str | None = None
+    max_run_seconds: Positive | None = None
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "RungSpec":
+        if len(set(self.seeds)) != len(self.seeds):
+            raise problem(f"must be different seeds, got {self.seeds}", "seeds")
+        train_seconds = self.budget.train_seconds or 0.0
+        if self.max_run_seconds is not None and self.max_run_seconds <= train_seconds:
+            expected = f"must be more than the budget's train_seconds {train_seconds:g}"
+            raise problem(f"{expected}, got {self.max_run_seconds:g}", "max_run_seconds")
+        return self
+
+    def to_budget(self) -> Budget:
+        """The trainer's budget of every run of this rung."""
+        return Budget(**self.budget.model_dump())
+
+
+class SamplerSpec(SpecModel):
+    """How proposals are drawn; changes no result."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    startup_trials: Annotated[int, Field(ge=0)] | None = None

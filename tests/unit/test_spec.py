@@ -1,0 +1,315 @@
+"""Study files mean what they say, and every mistake in one is one line: file, line, key path, expected, got."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from optuna.trial import FixedTrial
+from pydantic import BaseModel
+
+from search import spec_parts
+from search.errors import SpecError
+from search.size import num_parameters
+from search.spec import FAMILIES, StudySpec, definition_differences, load_spec
+from spaces.fields import get_value
+from spaces.recipes import NAMES, named_recipe
+from spaces.space import Choice, Integer, Real
+from trainer.config import Budget, EmaConfig
+
+STUDIES = Path(__file__).parents[2] / "studies"
+GOOD = """\
+name: tiny
+set:
+  model.num_layers: 3
+space:
+  include: [quantization]
+  params:
+    model.num_layers: {low: 2, high: 4}
+    optim.matrix_lr: {low: 1e-3, high: 0.1, log: true}
+    ema: {choices: [null, {}]}
+queue:
+  - set: {quant.matrix_bits: 6}
+  - recipe: baseline_int6
+limits:
+  artifact_bytes: 400_000
+data:
+  path: data/quickstart
+  tokenizer: data/quickstart/tokenizer.model
+rungs:
+  - name: proxy
+    budget: {train_tokens: 1_000_000}
+    trials: 10
+  - name: full
+    budget: {train_seconds: 600, world_size: 8}
+    promote: 2
+    seeds: [1, 2]
+    accelerator: H100
+"""
+
+
+def load(tmp_path: Path, text: str) -> StudySpec:
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    return load_spec(path)
+
+
+def test_a_study_file_means_what_it_says(tmp_path: Path) -> None:
+    spec = load(tmp_path, GOOD)
+    base = spec.base_recipe()
+    assert base.model.num_layers == 3
+    assert spec.queued_recipes()[0].quant.matrix_bits == 6
+    assert spec.queued_recipes()[0].model.num_layers == 3
+    assert spec.queued_recipes()[1] == named_recipe("baseline_int6")
+    assert spec.limits.artifact_bytes == 400_000
+    assert spec.limits.eval_seconds == 600.0
+    assert spec.data.path == Path.cwd() / "data" / "quickstart"
+    assert spec.objectives == ["val_bpb", "artifact_bytes"]
+    proxy, full = spec.rungs
+    assert proxy.to_budget() == Budget(train_tokens=1_000_000)
+    assert (proxy.trials, proxy.seeds, proxy.accelerator) == (10, [1337], None)
+    assert full.to_budget() == Budget(train_seconds=600.0, world_size=8)
+    assert (full.promote, full.seeds, full.accelerator) == (2, [1, 2], "H100")
+
+
+def test_the_space_has_the_families_and_the_own_params(tmp_path: Path) -> None:
+    domains = {param.path: param.domain for param in load(tmp_path, GOOD).build_space().params}
+    assert domains["model.num_layers"] == Integer(2, 4)
+    assert domains["optim.matrix_lr"] == Real(0.001, 0.1, log=True)
+    assert domains["quant.matrix_bits"] == Integer(4, 8)
+    assert isinstance(domains["ema"], Choice)
+
+
+def test_own_params_replace_a_familys(tmp_path: Path) -> None:
+    spec = load(tmp_path, GOOD.replace("[quantization]", "[quantization, shape]"))
+    matches = [param for param in spec.build_space().params if param.path == "model.num_layers"]
+    assert [param.domain for param in matches] == [Integer(2, 4)]
+
+
+def test_null_and_empty_mappings_choose_a_sub_config(tmp_path: Path) -> None:
+    text = GOOD.replace("[quantization]", "[]").replace(
+        "ema: {choices: [null, {}]}", "ema: {choices: [null, {start_fraction: 0.5}]}"
+    )
+    spec = load(tmp_path, text)
+    labels = list(spec.build_space().fix(spec.base_recipe(), spec.base_recipe()).values())
+    assert labels == [3, 0.04, "null"]
+    on = FixedTrial({"model.num_layers": 3, "optim.matrix_lr": 0.04, "ema": '{"start_fraction": 0.5}'})
+    assert spec.build_space().suggest(on, spec.base_recipe()).ema == EmaConfig(start_fraction=0.5)
+
+
+MISTAKES = [
+    # (text in GOOD, what it becomes, the error after the file's name)
+    ("limits:", "limit:", ":13: limit: must be one of name, base, .* (did you mean limits?), got limit"),
+    ("    trials: 10", "    trails: 10", ":21: rungs[0].trails: must be one of .* (did you mean trials?), got trails"),
+    ("name: tiny\n", "", ":1: name: must be given, got nothing"),
+    ("name: tiny", "name: Tiny Study", ":1: name: must be 1 to 64 small letters, .*, got 'Tiny Study'"),
+    ("name: tiny", "name: tiny\nbase: naive", ":2: base: must be one of naive_baseline, .*, got 'naive'"),
+    ("trials: 10", "trials: ten", ":21: rungs[0].trials: must be a valid integer, got 'ten'"),
+    ("trials: 10", "trials: 1.5", ":21: rungs[0].trials: must be a valid integer, .*got 1.5"),
+    ("trials: 10", "trials: true", ":21: rungs[0].trials: must be a valid integer, got True"),
+    ("    trials: 10\n", "", ":19: rungs[0].trials: must be given for the first rung, got nothing"),
+    ("trials: 10", "trials: 10\n    promote: 1", ":22: rungs[0].promote: must be left out of the first rung, got 1"),
+    ("promote: 2", "trials: 2", ":24: rungs[1].trials: must be left out of a later rung, got 2"),
+    ("    promote: 2\n", "", ":22: rungs[1].promote: must be given for a later rung, got nothing"),
+    ("promote: 2", "promote: 11", ":24: rungs[1].promote: must be at most the 10 trials of rung proxy, got 11"),
+    ("name: full", "name: proxy", ":22: rungs[1].name: must be another name than the other rungs', got proxy"),
+    ("seeds: [1, 2]", "seeds: [1, 1]", ":25: rungs[1].seeds: must be different seeds, got [1, 1]"),
+    ("seeds: [1, 2]", "seeds: []", ":25: rungs[1].seeds: must have at least 1 item.*, got []"),
+    ("world_size: 8", "world_size: 3", ":23: rungs[1].budget.world_size: must divide 8, got 3"),
+    (
+        "train_seconds: 600",
+        "train_seconds: 601",
+        ":23: .*train_seconds: must be at most limits.train_seconds 600, got 601",
+    ),
+    ("train_seconds: 600", "train_seconds: -1", ":23: rungs[1].budget.train_seconds: must be greater than 0, got -1"),
+    (
+        "train_seconds: 600",
+        "train_tokens: 9, train_seconds: 600",
+        ":23: rungs[1].budget: exactly one of train_seconds and train_tokens must be set, got (600.0, 9)",
+    ),
+    (
+        "accelerator: H100",
+        "max_run_seconds: 500",
+        ":26: rungs[1].max_run_seconds: must be more than the budget's train_seconds 600, got 500",
+    ),
+    (
+        "  model.num_layers: 3",
+        "  model.num_layer: 3",
+        ":3: set.model.num_layer: must be a field of Recipe (did you mean",
+    ),
+    ("  model.num_layers: 3", "  model.num_layers: '3'", ":3: set.model.num_layers: must be a whole number, got '3'"),
+    ("  model.num_layers: 3", "  model.num_kv_heads: 3", ":2: set.model.num_heads: must be a multiple of .* 3, got 8"),
+    (
+        "  model.num_layers: 3",
+        "  schedule.train_batch_tokens: 2048\n  model.num_layers: 3",
+        ":24: rungs[1].budget.world_size: must suit the base recipe (schedule.train_batch_tokens: .* 2 sequences",
+    ),
+    (
+        "[quantization]",
+        "[quantisation]",
+        ":5: space.include[0]: must be one of .* (did you mean quantization?), got quant",
+    ),
+    ("[quantization]", "[shape, shape]", ":5: space.include[1]: must be named once, got shape again"),
+    (
+        "    optim.matrix_lr:",
+        "    optim.matrix_lrs:",
+        ":8: space.params.optim.matrix_lrs: must be a field of Recipe (did",
+    ),
+    ("low: 2, high: 4", "low: 5, high: 4", ":7: space.params.model.num_layers.low: must be at most high 4, got 5"),
+    ("low: 2, high: 4", "low: 2.5, high: 4", ":7: space.params.model.num_layers.low: must be a whole number, got 2.5"),
+    (
+        "low: 2, high: 4",
+        "low: 2",
+        ":7: space.params.model.num_layers: must have either low and high, or choices, got low",
+    ),
+    ("low: 2, high: 4", "low: 2, high: 5, step: 2", ":7: .*num_layers.step: must divide high - low = 3, got 2"),
+    ("low: 2, high: 4", "choices: [2], log: true", ":7: .*num_layers: must have either low and high, or choices, got"),
+    ("low: 2, high: 4", "choices: [two]", ":7: space.params.model.num_layers: must be a whole number, got 'two'"),
+    (
+        "low: 2, high: 4",
+        "choices: []",
+        ":7: space.params.model.num_layers.choices: must name at least one value, got none",
+    ),
+    ("log: true}", "step: 2}", ":8: space.params.optim.matrix_lr.step: must be left out for a field that is no whole"),
+    ("ema: {choices: [null, {}]}", "ema: {low: 0, high: 1}", ":9: space.params.ema: must be searched by a Choice, got"),
+    ("recipe: baseline_int6", "recipe: int6", ":12: queue[1].recipe: must be one of naive_baseline, .*, got 'int6'"),
+    ("quant.matrix_bits: 6", "quant.matrix_bits: 9", ":11: queue[0].set.quant.matrix_bits: must be 4 to 8, got 9"),
+    ("limits:", "objectives: [artifact_bytes]\nlimits:", ":13: objectives: must be \\[val_bpb\\] or"),
+    (
+        "limits:",
+        "objectives: [val_loss]\nlimits:",
+        ":13: objectives[0]: must be 'val_bpb' or 'artifact_bytes', got 'val_",
+    ),
+    (
+        "artifact_bytes: 400_000",
+        "artifact_bytes: 16MB",
+        ":14: limits.artifact_bytes: must be a valid integer, got '16MB'",
+    ),
+    (
+        "  artifact_bytes: 400_000",
+        "",
+        ":13: limits: must be a mapping with keys such as artifact_bytes, .* got nothing",
+    ),
+    ("  path: data/quickstart", "  path: 3", ":16: data.path: .*, got 3"),
+    ("name: tiny", "name: tiny\nname: again", ":2: must be valid YAML, got: key name a second time"),
+    ("[quantization]", "[quantization", ":6: must be valid YAML, got: .*"),
+    ("name: tiny", "name: {tiny", ":2: must be valid YAML, got: .*"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "expected"), MISTAKES, ids=[new.strip()[:40] for _, new, _ in MISTAKES])
+def test_each_mistake_is_one_line(tmp_path: Path, old: str, new: str, expected: str) -> None:
+    assert GOOD.count(old) == 1
+    with pytest.raises(SpecError) as caught:
+        load(tmp_path, GOOD.replace(old, new))
+    line = str(caught.value)
+    assert line.startswith(f"{tmp_path / 'study.yaml'}:")
+    assert "\n" not in line
+    pattern = re.escape(expected.replace("\\", "")).replace(r"\.\*", ".*")
+    assert re.match(pattern, line.removeprefix(str(tmp_path / "study.yaml"))), line
+
+
+def test_files_that_are_no_study(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"study\.yaml:1: must be a mapping with keys such as name, .*, got nothing"):
+        load(tmp_path, "")
+    with pytest.raises(SpecError, match=r"got \['a'\]"):
+        load(tmp_path, "- a")
+    with pytest.raises(SpecError, match=r"none\.yaml: must be a file that can be read, got No such file"):
+        load_spec(tmp_path / "none.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"name: \xe9")
+    with pytest.raises(SpecError, match=r"latin\.yaml: must be UTF-8 text, got .* at byte 6"):
+        load_spec(tmp_path / "latin.yaml")
+    with pytest.raises(SpecError, match="must be valid YAML, got"):
+        load(tmp_path, "name: \x00")
+
+
+def test_a_space_must_search_something(tmp_path: Path) -> None:
+    text = re.sub(r"space:\n(  .*\n)+", "space: {}\n", GOOD)
+    with pytest.raises(SpecError, match=r":4: space: must search something"):
+        load(tmp_path, text)
+
+
+def test_a_definition_is_json_and_equal_to_itself(tmp_path: Path) -> None:
+    definition = load(tmp_path, GOOD).definition()
+    assert json.loads(json.dumps(definition)) == definition
+    assert definition_differences(definition, definition) == []
+    assert definition["data"]["path"] == "data/quickstart"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "differing"),
+    [
+        ("trials: 10", "trials: 12", []),
+        ("promote: 2", "promote: 3", []),
+        ("trials: 10", "trials: 9", ["rungs.0.trials was 10, got 9"]),
+        ("recipe: baseline_int6", "recipe: lower_lr", []),
+        ("data:", "sampler: {seed: 3}\ndata:", []),
+        ("accelerator: H100", "max_run_seconds: 3000\n    accelerator: H100", []),
+        ("accelerator: H100", "accelerator: H200", ["rungs.1.accelerator was 'H100', got 'H200'"]),
+        ("seeds: [1, 2]", "seeds: [1, 2, 3]", ["rungs.1.seeds.2 was None, got 3"]),
+        ("  model.num_layers: 3", "  model.num_layers: 4", ["recipe.model.num_layers was 3, got 4"]),
+        ("low: 2, high: 4", "low: 2, high: 5", ["space.model.num_layers.high was 4, got 5"]),
+        ("artifact_bytes: 400_000", "artifact_bytes: 1", ["limits.artifact_bytes was 400000, got 1"]),
+        ("[quantization]", "[]", ["space.quant.matrix_bits.low was 4, got None"]),
+        ("name: full", "name: long", ["rungs.1.name was 'full', got 'long'"]),
+        ("data:", "objectives: [val_bpb]\ndata:", ["objectives.1 was 'artifact_bytes', got None"]),
+    ],
+)
+def test_a_study_may_grow_and_nothing_else(tmp_path: Path, old: str, new: str, differing: list[str]) -> None:
+    before, after = load(tmp_path, GOOD), load(tmp_path, GOOD.replace(old, new))
+    found = definition_differences(before.definition(), after.definition())
+    assert set(differing) <= set(found)
+    assert bool(found) == bool(differing)
+
+
+def test_a_family_is_named_for_every_module_of_params() -> None:
+    modules = {path.stem for path in (STUDIES.parent / "spaces").glob("*.py") if "def params()" in path.read_text()}
+    assert set(FAMILIES) == modules
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_repositorys_studies_load(path: Path) -> None:
+    spec = load_spec(path)
+    space, base = spec.build_space(), spec.base_recipe()
+    assert space.suggest(FixedTrial(space.fix(base, base)), base) == base
+    for recipe in spec.queued_recipes():
+        space.fix(recipe, base)
+    assert spec.name == path.stem
+
+
+def keys_of(model: type[BaseModel]) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield name
+        text = str(field.annotation)
+        for part in [model for model in spec_models() if model.__name__ in text]:
+            yield from keys_of(part)
+
+
+def spec_models() -> list[type[BaseModel]]:
+    return [value for value in vars(spec_parts).values() if isinstance(value, type) and issubclass(value, BaseModel)]
+
+
+def test_the_readme_documents_every_key() -> None:
+    text = (STUDIES / "README.md").read_text()
+    missing = {key for key in keys_of(StudySpec) if f"`{key}`" not in text}
+    assert not missing
+    assert {name for name in (*NAMES, *FAMILIES) if f"`{name}`" not in text} == set()
+
+
+def test_the_readmes_example_loads(tmp_path: Path) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (STUDIES / "README.md").read_text(), re.DOTALL)
+    assert blocks
+    assert load(tmp_path, blocks[0]).rungs
+    assert yaml.safe_load(blocks[0])
+
+
+def test_the_quickstart_is_small_and_two_rungs() -> None:
+    spec = load_spec(STUDIES / "quickstart.yaml")
+    assert num_parameters(spec.base_recipe()) < 1_000_000
+    proxy, full = spec.rungs
+    assert (proxy.trials or 0) >= 10
+    assert full.promote == 2
+    assert all(rung.budget.train_tokens for rung in spec.rungs)
+    assert get_value(spec.base_recipe(), "quant.passthrough_numel") < 10_000  # or nothing would be quantized
