@@ -13,18 +13,20 @@ from optuna.artifacts import FileSystemArtifactStore
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from pydantic import ValidationError
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from search.database import answering, engine_options, open_engine, resolve_url, shown
 from search.errors import SpecError, StoreError
 from search.spec import RungSpec, StudySpec, definition_differences
 
 ArtifactStore = FileSystemArtifactStore
+Storage = RDBStorage
 
 DEFINITION = "definition"  # study attribute: canonical JSON of the study file
 SPEC = "spec"  # study attribute: JSON of the study file itself
 BUDGET = "budget"  # study attribute: JSON of the rung's budget
 STARTUP_TRIALS = 20
+_LOCK = 0xCADD1E + 1  # any number that no other program locks in this database, the ledger's next
 
 
 def open_storage(url: str) -> RDBStorage:
@@ -34,8 +36,11 @@ def open_storage(url: str) -> RDBStorage:
         StoreError: the URL is malformed or does not answer, or another version of Optuna wrote its tables.
     """
     url = resolve_url(url)
-    open_engine(url).dispose()  # one clear line where nothing answers, and write-ahead logging on SQLite
-    with answering(url), optuna_answering(url):
+    engine = open_engine(url)  # one clear line where nothing answers, and write-ahead logging on SQLite
+    with answering(url), optuna_answering(url), engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            # Optuna looks for its tables, then makes them: processes that open a new database together take turns.
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
         try:
             storage = RDBStorage(url, engine_kwargs=engine_options(url))
         except RuntimeError as error:
@@ -43,6 +48,7 @@ def open_storage(url: str) -> RDBStorage:
         if storage.engine.dialect.name == "sqlite":
             event.listen(storage.engine, "connect", _sync_less)
             storage.engine.dispose()  # the connections made so far
+    engine.dispose()
     return storage
 
 
