@@ -1,7 +1,7 @@
 """What a submission claims: whose it is, where the search found it, and the runs that measured it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -42,7 +42,6 @@ class Origin:
         num_trials: that the study has finished, on all rungs.
         gpu_hours: that the study has spent.
         data_path: folder of shards the runs used; only its name and dataset.json are shown.
-        versions: of packages on the host that ran, by their name on PyPI, where known.
         source: readable trainer with comments, as bundle made it; shipped only if it packs to the code that ran.
     """
 
@@ -56,7 +55,6 @@ class Origin:
     gpu_hours: float
     data_path: Path
     tokenizer_path: Path
-    versions: Mapping[str, str] = field(default_factory=dict[str, str])
     source: str | None = None
 
 

@@ -84,16 +84,13 @@ def requirements(claim: Claim, code: str) -> str:
     Args:
         code: the trainer's source, unpacked.
     """
+    measurement = claim.measurements[0]
     names = {PYPI_NAMES.get(root, root) for root in library_roots(ast.parse(code))}
+    # A local version such as 2.13.0+cpu is on no index.
+    versions = {"torch": measurement.torch_version.split("+")[0]}
     if package := COMPRESSOR_PACKAGES.get(claim.origin.recipe.compressor):
         names.add(package)
-    measurement = claim.measurements[0]
-    # A local version such as 2.13.0+cpu is on no index.
-    versions = {**claim.origin.versions, "torch": measurement.torch_version.split("+")[0]}
+        versions[package] = measurement.compressor_version  # another one may pack to other bytes
     lines = [f"{name}=={versions[name]}" if name in versions else name for name in sorted(names)]
-    head = [f"# Measured with Python {measurement.python_version}, torch {measurement.torch_version}."]
-    if measurement.torch_version.endswith("+cpu"):
-        head.append(
-            "# For that build: pip install --extra-index-url https://download.pytorch.org/whl/cpu -r requirements.txt"
-        )
-    return "\n".join([*head, *lines]) + "\n"
+    head = f"# Measured with Python {measurement.python_version}, torch {measurement.torch_version}."
+    return "\n".join([head, *lines]) + "\n"

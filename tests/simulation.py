@@ -1,8 +1,12 @@
 """A simulated machine for tests of the loop: a runner whose workers write a real ledger, and a clock that they move."""
 
+import atexit
 import json
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +52,7 @@ def measurement(**changes: Any) -> Measurement:
         device="cpu",
         torch_version="2.13.0",
         python_version="3.11.4",
+        compressor_version="0.25.0",
     )
     return replace(plain, **changes)
 
@@ -212,6 +217,17 @@ def make_spec(**changes: Any) -> StudySpec:
     return StudySpec.model_validate({**values, **changes})
 
 
+@cache
+def empty_database() -> Path:
+    """A database with every table and no row, made once: making one takes half a second."""
+    path = Path(tempfile.mkdtemp(prefix="caddie-tests-")) / "empty.db"
+    atexit.register(shutil.rmtree, path.parent)
+    ledger = Ledger.open(f"sqlite:///{path}")
+    open_storage(f"sqlite:///{path}").engine.dispose()
+    ledger.close()
+    return path
+
+
 @dataclass
 class Machine:
     """One database, one runs folder and one world; each start() is a new driver process."""
@@ -226,6 +242,7 @@ class Machine:
 
     def __post_init__(self) -> None:
         self.url = f"sqlite:///{self.folder / 'caddie.db'}"
+        shutil.copyfile(empty_database(), self.folder / "caddie.db")
         self.ledger = Ledger.open(self.url)  # the tests' and the workers' own; a driver opens another
         self.storage = open_storage(self.url)
 

@@ -65,6 +65,7 @@ def measurement_of(seed: int, code: bytes, **changes: object) -> Measurement:
         "device": "NVIDIA H100 80GB HBM3",
         "torch_version": "2.11.0+cu130",
         "python_version": "3.12.3",
+        "compressor_version": "0.25.0",
     }
     return Measurement(**(values | changes))  # pyright: ignore[reportArgumentType]
 

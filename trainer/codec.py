@@ -5,6 +5,7 @@ order, integers first, then all scales, then floats. Formats and shapes follow f
 """
 
 import lzma
+import platform
 import zlib
 from dataclasses import dataclass
 from typing import Any, assert_never
@@ -68,6 +69,12 @@ def package_of(compressor: Compressor) -> Any:
     if modules[compressor] is None:
         raise ConfigError(f"compressor: expected an installed package, got none for {compressor.value}")
     return modules[compressor]
+
+
+def version_of(compressor: Compressor) -> str:
+    """The version of a compressor's package; Python's own for what comes with Python."""
+    is_builtin = compressor in {Compressor.ZLIB, Compressor.LZMA}
+    return platform.python_version() if is_builtin else package_of(compressor).__version__
 
 
 def compress(payload: bytes, compressor: Compressor) -> bytes:

@@ -33,6 +33,18 @@ def require(holds: bool, path: str, expected: str, got: object) -> None:
         raise ConfigError(f"{path}: {expected}, got {got}")
 
 
+def require_positive(**values: float | None) -> None:
+    """Require named values above 0; None is no value. A double underscore stands for the dot of a path."""
+    for name, value in values.items():
+        require(value is None or value > 0, name.replace("__", "."), "must be positive", value)
+
+
+def require_fraction(**values: float) -> None:
+    """Require named values in [0, 1]."""
+    for name, value in values.items():
+        require(0 <= value <= 1, name.replace("__", "."), "must be in [0, 1]", value)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
     """The transformer's shape and initialisation. Defaults are the challenge's naive baseline.
@@ -66,35 +78,16 @@ class ModelConfig:
         return round(self.mlp_mult * self.model_dim)
 
     def __post_init__(self) -> None:
-        require(
-            8 <= self.vocab_size <= 65_536,
-            "model.vocab_size",
-            "must be 8 to 65536 (token ids are uint16)",
-            self.vocab_size,
-        )
-        for name in ("num_layers", "model_dim", "num_heads", "num_kv_heads"):
-            require(getattr(self, name) >= 1, f"model.{name}", "must be at least 1", getattr(self, name))
-        require(
-            self.model_dim % self.num_heads == 0,
-            "model.model_dim",
-            f"must be a multiple of num_heads {self.num_heads}",
-            self.model_dim,
-        )
-        require(
-            self.head_dim % 2 == 0,
-            "model.model_dim",
-            "model_dim / num_heads must be even (rotary pairs)",
-            self.head_dim,
-        )
-        require(
-            self.num_heads % self.num_kv_heads == 0,
-            "model.num_heads",
-            f"must be a multiple of num_kv_heads {self.num_kv_heads}",
-            self.num_heads,
-        )
+        heads, dim = self.num_heads, self.model_dim
+        require(8 <= self.vocab_size <= 65_536, "model.vocab_size", "must be 8 to 65536 (uint16 ids)", self.vocab_size)
+        require_positive(model__num_layers=self.num_layers, model__model_dim=dim, model__num_heads=heads)
+        require_positive(model__num_kv_heads=self.num_kv_heads, model__rope_base=self.rope_base)
+        require_positive(model__logit_softcap=self.logit_softcap, model__embed_init_std=self.embed_init_std)
+        require(dim % heads == 0, "model.model_dim", f"must be a multiple of num_heads {heads}", dim)
+        require(self.head_dim % 2 == 0, "model.model_dim", "model_dim / num_heads must be even", self.head_dim)
+        is_grouped = heads % self.num_kv_heads == 0
+        require(is_grouped, "model.num_heads", f"must be a multiple of num_kv_heads {self.num_kv_heads}", heads)
         require(self.mlp_dim >= 1, "model.mlp_mult", "must leave at least one hidden unit", self.mlp_mult)
-        for name in ("rope_base", "logit_softcap", "embed_init_std"):
-            require(getattr(self, name) > 0, f"model.{name}", "must be positive", getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,24 +118,14 @@ class OptimConfig:
     grad_clip_norm: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("matrix_lr", "embed_lr", "scalar_lr", "adam_eps"):
-            require(getattr(self, name) > 0, f"optim.{name}", "must be positive", getattr(self, name))
+        require_positive(optim__matrix_lr=self.matrix_lr, optim__embed_lr=self.embed_lr)
+        require_positive(optim__scalar_lr=self.scalar_lr, optim__adam_eps=self.adam_eps)
+        require_positive(optim__muon_steps=self.muon_steps, optim__grad_clip_norm=self.grad_clip_norm)
         for name in ("beta1", "beta2", "muon_momentum", "muon_momentum_start"):
             require(0 <= getattr(self, name) < 1, f"optim.{name}", "must be in [0, 1)", getattr(self, name))
-        require(
-            0 <= self.muon_momentum_warmup_fraction <= 1,
-            "optim.muon_momentum_warmup_fraction",
-            "must be in [0, 1]",
-            self.muon_momentum_warmup_fraction,
-        )
-        require(self.muon_steps >= 1, "optim.muon_steps", "must be at least 1", self.muon_steps)
-        require(self.muon_weight_decay >= 0, "optim.muon_weight_decay", "must not be negative", self.muon_weight_decay)
-        require(
-            self.grad_clip_norm is None or self.grad_clip_norm > 0,
-            "optim.grad_clip_norm",
-            "must be positive or null",
-            self.grad_clip_norm,
-        )
+        require_fraction(optim__muon_momentum_warmup_fraction=self.muon_momentum_warmup_fraction)
+        decay = self.muon_weight_decay
+        require(decay >= 0, "optim.muon_weight_decay", "must not be negative", decay)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,17 +144,11 @@ class ScheduleConfig:
     lr_floor: float = 0.0
 
     def __post_init__(self) -> None:
-        require(self.train_seq_len >= 8, "schedule.train_seq_len", "must be at least 8", self.train_seq_len)
-        require(
-            self.train_batch_tokens >= self.train_seq_len and self.train_batch_tokens % self.train_seq_len == 0,
-            "schedule.train_batch_tokens",
-            f"must be a multiple of train_seq_len {self.train_seq_len}",
-            self.train_batch_tokens,
-        )
-        require(
-            0 <= self.warmdown_fraction <= 1, "schedule.warmdown_fraction", "must be in [0, 1]", self.warmdown_fraction
-        )
-        require(0 <= self.lr_floor <= 1, "schedule.lr_floor", "must be in [0, 1]", self.lr_floor)
+        length, batch = self.train_seq_len, self.train_batch_tokens
+        require(length >= 8, "schedule.train_seq_len", "must be at least 8", length)
+        is_whole = batch >= length and batch % length == 0
+        require(is_whole, "schedule.train_batch_tokens", f"must be a multiple of train_seq_len {length}", batch)
+        require_fraction(schedule__warmdown_fraction=self.warmdown_fraction, schedule__lr_floor=self.lr_floor)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -188,7 +165,7 @@ class EmaConfig:
     start_fraction: float = 0.0
 
     def __post_init__(self) -> None:
-        require(self.half_life_fraction > 0, "ema.half_life_fraction", "must be positive", self.half_life_fraction)
+        require_positive(ema__half_life_fraction=self.half_life_fraction)
         require(0 <= self.start_fraction < 1, "ema.start_fraction", "must be in [0, 1)", self.start_fraction)
 
 
@@ -211,14 +188,10 @@ class QuantConfig:
     passthrough_numel: int = 65_536
 
     def __post_init__(self) -> None:
+        embed_bits, most = self.embed_bits, self.passthrough_numel
         require(4 <= self.matrix_bits <= 8, "quant.matrix_bits", "must be 4 to 8", self.matrix_bits)
-        require(
-            4 <= self.embed_bits <= 8 or self.embed_bits == 16,
-            "quant.embed_bits",
-            "must be 4 to 8 or 16",
-            self.embed_bits,
-        )
-        require(self.passthrough_numel >= 0, "quant.passthrough_numel", "must not be negative", self.passthrough_numel)
+        require(4 <= embed_bits <= 8 or embed_bits == 16, "quant.embed_bits", "must be 4 to 8 or 16", embed_bits)
+        require(most >= 0, "quant.passthrough_numel", "must not be negative", most)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -234,13 +207,9 @@ class EvalConfig:
     stride: int = 64
 
     def __post_init__(self) -> None:
-        require(self.stride >= 1, "evaluation.stride", "must be at least 1", self.stride)
-        require(
-            self.seq_len is None or self.seq_len >= self.stride,
-            "evaluation.seq_len",
-            f"must be at least stride {self.stride}",
-            self.seq_len,
-        )
+        stride, length = self.stride, self.seq_len
+        require_positive(evaluation__stride=stride)
+        require(length is None or length >= stride, "evaluation.seq_len", f"must be at least stride {stride}", length)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -261,12 +230,8 @@ class Recipe:
         return self.evaluation.seq_len or self.schedule.train_seq_len
 
     def __post_init__(self) -> None:
-        require(
-            self.eval_seq_len >= self.evaluation.stride,
-            "evaluation.stride",
-            f"must be at most the window length {self.eval_seq_len}",
-            self.evaluation.stride,
-        )
+        stride, length = self.evaluation.stride, self.eval_seq_len
+        require(length >= stride, "evaluation.stride", f"must be at most the window length {length}", stride)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -286,30 +251,13 @@ class Budget:
     eval_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        require(
-            (self.train_seconds is None) != (self.train_tokens is None),
-            "budget",
-            "exactly one of train_seconds and train_tokens must be set",
-            (self.train_seconds, self.train_tokens),
-        )
-        require(
-            self.train_seconds is None or self.train_seconds > 0,
-            "budget.train_seconds",
-            "must be positive",
-            self.train_seconds,
-        )
-        require(
-            self.train_tokens is None or self.train_tokens > 0,
-            "budget.train_tokens",
-            "must be positive",
-            self.train_tokens,
-        )
-        require(
-            self.world_size >= 1 and 8 % self.world_size == 0, "budget.world_size", "must divide 8", self.world_size
-        )
-        require(
-            self.eval_tokens is None or self.eval_tokens > 0, "budget.eval_tokens", "must be positive", self.eval_tokens
-        )
+        given = (self.train_seconds, self.train_tokens)
+        is_one = (self.train_seconds is None) != (self.train_tokens is None)
+        require(is_one, "budget", "exactly one of train_seconds and train_tokens must be set", given)
+        require_positive(budget__train_seconds=self.train_seconds, budget__train_tokens=self.train_tokens)
+        require_positive(budget__eval_tokens=self.eval_tokens)
+        size = self.world_size
+        require(size >= 1 and 8 % size == 0, "budget.world_size", "must divide 8", size)
 
 
 def check_fits(recipe: Recipe, budget: Budget) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trainer.codec import decode, encode, package_of, payload_of
+from trainer.codec import decode, encode, package_of, payload_of, version_of
 from trainer.config import Budget, Recipe, check_fits
 from trainer.data import list_shards, load_validation
 from trainer.environment import Environment
@@ -213,6 +213,7 @@ class Session:
             device=self.environment.device_name,
             torch_version=torch.__version__,
             python_version=platform.python_version(),
+            compressor_version=version_of(self.recipe.compressor),
         )
 
 

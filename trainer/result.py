@@ -43,6 +43,7 @@ class Measurement:
         train_loss: nats per token, last step.
         peak_memory_bytes: of the device, max over the run; resident set on CPU.
         code_sha256, weight_sha256: of the two files counted.
+        compressor_version: of the package that packed the weights: another one may pack them to other bytes.
     """
 
     val_bpb: float
@@ -67,6 +68,7 @@ class Measurement:
     device: str
     torch_version: str
     python_version: str
+    compressor_version: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -60,6 +60,7 @@ MEASUREMENT = Measurement(
     device="cpu",
     torch_version="0",
     python_version="3",
+    compressor_version="0.25.0",
 )
 FINISH = f"""
 import json, os, pathlib

@@ -46,6 +46,7 @@ MEASUREMENT = Measurement(
     device="cpu",
     torch_version="0",
     python_version="3",
+    compressor_version="0.25.0",
 )
 
 WRITE_RESULT = f"""

@@ -38,6 +38,14 @@ def test_scoring_the_last_positions_equals_scoring_all() -> None:
     torch.testing.assert_close(model.loss(ids, targets), model.token_losses(ids, targets, 16).mean())
 
 
+def test_the_whole_model_is_one_graph_for_the_compiler() -> None:
+    model = randomized(TINY)
+    ids = torch.randint(64, (2, 16), generator=torch.Generator().manual_seed(0))
+    for function, arguments in ((model.loss, (ids, ids)), (model.token_losses, (ids, ids, 4))):
+        compiled = torch.compile(function, fullgraph=True, dynamic=False, backend="eager")
+        torch.testing.assert_close(compiled(*arguments), function(*arguments))
+
+
 def test_fresh_model_predicts_almost_uniformly() -> None:
     ids = torch.randint(64, (2, 16), generator=torch.Generator().manual_seed(0))
     loss = new_model(TINY, 16, torch.float32, 0).loss(ids, ids.roll(-1))

@@ -1,0 +1,46 @@
+# Two commands matter: make quickstart, make test. The rest are their parts.
+
+PYTHON ?= python3
+BIN := .venv/bin
+QUICKSTART := submissions/quickstart
+
+.PHONY: quickstart setup fmt check test test-gpu bench
+
+quickstart: .venv/.trainer data/quickstart/dataset.json ## a finished two-rung study and a verified submission
+	$(BIN)/caddie run studies/quickstart.yaml
+	test -d $(QUICKSTART) || $(BIN)/caddie export quickstart --out $(QUICKSTART) --author "Your Name" --github-id your-id
+	$(BIN)/caddie verify $(QUICKSTART) --rerun --data data/quickstart
+	@echo
+	@echo "Next: source .venv/bin/activate; caddie status quickstart; caddie dashboard"
+
+data/quickstart/dataset.json: | .venv/.trainer
+	$(BIN)/caddie data build --docs studies/sample/docs_sample.jsonl.xz --vocab-size 1024 --val-documents 40 --out data/quickstart
+
+setup: .venv/.dev ## the development environment
+
+.venv/.trainer: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[trainer]"
+	touch $@
+
+.venv/.dev: .venv/.trainer
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[trainer,dev]"
+	touch $@
+
+fmt: .venv/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: .venv/.dev ## formatting, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright
+
+test: .venv/.dev ## everything that must pass
+	$(BIN)/pytest -n auto --dist loadgroup -m "not gpu"
+
+test-gpu: ## on a machine with a CUDA device, in its own environment
+	python3 -m pytest -m gpu tests/gpu
+
+bench: .venv/.dev ## timings, never part of the tests
+	$(BIN)/python -m tests.bench

@@ -1,0 +1,249 @@
+"""The caddie command. The only module that prints, and that reads CADDIE_STORAGE and CADDIE_ADDRESS."""
+
+import json
+import os
+import sys
+import traceback
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from search.cli_data import data_app
+from search.cli_options import LOCAL, RUNS, STORAGE, Address, Runs, Storage
+from search.cli_train import train
+from search.errors import SearchError, SpecError, StoreError
+from spaces.fields import SpaceError
+from trainer.errors import TrainerError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Architecture search for the Parameter Golf challenge: from a study file to a verified submission.",
+)
+app.add_typer(data_app, name="data")
+console = Console()
+
+
+@app.command()
+def run(
+    study_file: Annotated[Path, typer.Argument(help="A study, such as studies/quickstart.yaml.")],
+    storage: Storage = STORAGE,
+    runs: Runs = RUNS,
+    address: Address = LOCAL,
+    max_trials: Annotated[int | None, typer.Option(min=1, help="Stop after this many more trials.")] = None,
+) -> None:
+    """Start a study, or go on where it stopped. Ctrl-C lets runs finish; twice cancels them."""
+    from search.drive import Place, run_study
+    from search.spec import load_spec
+
+    spec = load_spec(study_file)
+    prepare_ray(address)
+    result = run_study(spec, Place(storage=storage, runs=runs, address=address), console, max_trials)
+    print_tables(storage, spec.name)
+    if result.nothing_promoted_from is not None:
+        raise SpecError(f"rung {result.nothing_promoted_from}: expected a feasible trial to promote, got none")
+    if result.stopped_at is not None:
+        console.print(f"Stopped in rung {result.stopped_at}. Go on with: caddie run {study_file}")
+        return
+    console.print(f"Finished. Next: caddie status {spec.name} · caddie dashboard")
+    console.print(f"      caddie export {spec.name} --out submissions/{spec.name} --author NAME --github-id ID")
+
+
+@app.command()
+def status(
+    study: Annotated[str | None, typer.Argument(help="A study's name; none lists all.")] = None,
+    storage: Storage = STORAGE,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, for programs.")] = False,
+) -> None:
+    """Rungs, trials by state, best feasible, Pareto front, GPU-seconds spent, what runs now."""
+    from search.ledger import Ledger
+    from search.status import study_status
+    from search.store import open_storage, study_names
+
+    opened = open_storage(existing(storage))
+    if study is None:
+        names = study_names(opened)
+        console.print_json(json.dumps(names)) if as_json else console.print("\n".join(names) or "no study yet")
+    elif as_json:
+        sys.stdout.write(json.dumps(study_status(opened, Ledger.open(storage), study), indent=1) + "\n")
+    else:
+        print_tables(storage, study)
+
+
+@app.command()
+def promote(
+    study_file: Annotated[Path, typer.Argument(help="The study's file.")],
+    trial: Annotated[int | None, typer.Option(help="Trial number; none takes the best feasible.")] = None,
+    rung: Annotated[str | None, typer.Option(help="Rung the trial is in; none takes the first.")] = None,
+    storage: Storage = STORAGE,
+    runs: Runs = RUNS,
+    address: Address = LOCAL,
+) -> None:
+    """Queue a trial into the next rung and run it."""
+    from search.drive import Place, promote_trial
+    from search.spec import load_spec
+
+    spec = load_spec(study_file)
+    prepare_ray(address)
+    target, result = promote_trial(spec, Place(storage=storage, runs=runs, address=address), console, trial, rung)
+    print_tables(storage, spec.name)
+    console.print(f"Stopped in rung {target}." if result.stopped_at else f"Rung {target} is finished.")
+
+
+@app.command()
+def export(
+    study: Annotated[str, typer.Argument(help="A study's name.")],
+    out: Annotated[Path, typer.Option(help="New folder for the submission.")],
+    author: Annotated[str, typer.Option(help="Your name, for submission.json.")],
+    github_id: Annotated[str, typer.Option(help="Your GitHub account, for submission.json.")],
+    trial: Annotated[int | None, typer.Option(help="Trial number; none takes the best recipe.")] = None,
+    rung: Annotated[str | None, typer.Option(help="Rung; none takes the last with a feasible trial.")] = None,
+    name: Annotated[str, typer.Option(help="Title; none names it after its trial.")] = "",
+    blurb: Annotated[str, typer.Option(help="One paragraph; none lists the techniques.")] = "",
+    base_pr: Annotated[int | None, typer.Option(help="Pull request this builds on.")] = None,
+    with_weights: Annotated[bool, typer.Option(help="Also copy the weight files.")] = False,
+    storage: Storage = STORAGE,
+) -> None:
+    """Write a submission folder from a trial's own runs."""
+    from search.claim import Entry
+    from search.evidence import claim_of
+    from search.ledger import Ledger
+    from search.store import open_storage
+    from search.submission import export as export_claim
+
+    entry = Entry(
+        author=author, github_id=github_id, date=date.today().isoformat(), name=name, blurb=blurb, base_pr=base_pr
+    )
+    claim = claim_of(open_storage(existing(storage)), Ledger.open(storage), study, entry, rung, trial)
+    folder = export_claim(claim, out, with_weights=with_weights)
+    console.print(
+        f"{folder}: {claim.origin.rung}/{claim.origin.trial_number}, val_bpb {claim.val_bpb:.6f} over"
+        f" {len(claim.runs)} seed(s), {claim.artifact_bytes:,} bytes. Next: caddie verify {out} --rerun",
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="A submission folder, ours or anybody's.")],
+    rerun: Annotated[
+        bool, typer.Option("--rerun", help="Execute it again and compare. Runs the folder's code!")
+    ] = False,
+    data: Annotated[Path | None, typer.Option(help="Shards for --rerun; none takes data/NAME as in the log.")] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="For --rerun; none takes the folder's own.")] = None,
+    tolerance: Annotated[float, typer.Option(help="How far val_bpb may be off; GPU runs never repeat exactly.")] = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Findings, for programs.")] = False,
+) -> None:
+    """Check a submission against the challenge's rules; exit code 0 when nothing is refused, 1 otherwise."""
+    from search.finding import is_valid
+    from search.rerun import Rerun, logged_dataset
+    from search.verify import verify as find
+
+    shards = (data or Path("data") / logged_dataset(folder)) if rerun else None
+    request = None
+    if shards is not None:
+        from search.drive import count_gpus
+
+        request = Rerun(data_path=shards, tokenizer_path=tokenizer, tolerance=tolerance, num_gpus=count_gpus())
+    findings = find(folder, request)
+    if as_json:
+        facts = [
+            {"rule": f.rule, "severity": f.severity.value, "file": f.file, "line": f.line, "message": f.message}
+            for f in findings
+        ]
+        sys.stdout.write(json.dumps(facts, indent=1) + "\n")
+    else:
+        for finding in findings:
+            console.print(str(finding), markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{folder}: {'valid' if is_valid(findings) else 'refused'}", highlight=False, soft_wrap=True)
+    raise typer.Exit(0 if is_valid(findings) else 1)
+
+
+@app.command()
+def dashboard(
+    storage: Storage = STORAGE,
+    runs: Runs = RUNS,
+    host: Annotated[str, typer.Option(help="Whoever reaches it can read everything; there is no login.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8080,
+) -> None:
+    """Serve Optuna Dashboard over the studies, for reading only. Ctrl-C ends it."""
+    from search.dashboard import serve
+
+    serve(storage, runs, host, port, announce=lambda address: console.print(f"Dashboard: {address} (Ctrl-C ends it)"))
+
+
+app.command()(train)
+
+
+@app.command()
+def doctor(
+    storage: Storage = STORAGE,
+    runs: Runs = RUNS,
+    data: Annotated[Path, typer.Option(help="Folder of shards.")] = Path("data/quickstart"),
+    address: Address = LOCAL,
+) -> None:
+    """What works on this machine, what is missing, and what to do about it."""
+    from search.doctor import examine
+
+    for check in examine(storage=storage, runs=runs, data=data, address=address):
+        style = {"ok": "green", "missing": "yellow"}.get(check.state, "red")
+        console.print(f"[{style}]{check.state:8}[/{style}] {check.name}: {check.detail}", highlight=False)
+        if check.advice:
+            console.print(f"         {check.advice}", highlight=False)
+
+
+def print_tables(storage: str, study: str) -> None:
+    """A study's summary and the best recipes of each rung."""
+    from search.ledger import Ledger
+    from search.status import rung_table, study_status, summary_lines
+    from search.store import load_rungs, open_storage
+    from search.study import read_rows
+
+    opened = open_storage(storage)
+    for line in summary_lines(study_status(opened, Ledger.open(storage), study)):
+        console.print(line, highlight=False, soft_wrap=True)
+    for rung, optuna_study in load_rungs(opened, study).items():
+        console.print(rung_table(rung, read_rows(optuna_study, rung)))
+
+
+def prepare_ray(address: str) -> None:
+    """Set the variables that Ray reads once, as it is imported."""
+    from search.cluster import ray_variables
+
+    os.environ.update(ray_variables(address, os.environ))
+
+
+def existing(storage: str) -> str:
+    """The storage, which must be there already: reading makes no database.
+
+    Raises:
+        StoreError: it is an SQLite file that does not exist.
+    """
+    path = storage.removeprefix("sqlite:///")
+    if path != storage and not Path(path).is_file():
+        raise StoreError(f"storage {storage}: expected an existing database, got none; caddie run makes one")
+    return storage
+
+
+def main() -> None:
+    """Run the command; an error is one line on standard error and exit code 2."""
+    try:
+        app()
+    except (SearchError, SpaceError, TrainerError) as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:  # noqa: BLE001 - the boundary: a bug is one line too, and its traceback is kept
+        log = Path("caddie-error.log")
+        log.write_text(traceback.format_exc(), encoding="utf-8")
+        fail(f"bug: {type(error).__name__}: {error} (traceback in {log})")
+
+
+def fail(message: str) -> None:
+    """Say what is wrong and leave."""
+    Console(stderr=True).print(f"caddie: {' '.join(message.split())}", style="red", markup=False, soft_wrap=True)
+    sys.exit(2)

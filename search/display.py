@@ -1,0 +1,133 @@
+"""What a person sees while a study runs: a live table on a terminal, plain lines elsewhere."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from search.promote import best_feasible
+from search.spec import StudySpec
+from search.trials import TrialRow, TrialStatus
+
+PLAIN_SECONDS = 10.0  # between two lines about the same run where there is no terminal
+STYLES = {TrialStatus.FEASIBLE: "green", TrialStatus.INFEASIBLE: "yellow", TrialStatus.DUPLICATE: "dim"}
+
+
+class Display:
+    """A LoopObserver that shows; use it as a context manager around the loop.
+
+    Args:
+        clock: seconds since any fixed moment.
+    """
+
+    def __init__(self, console: Console, spec: StudySpec, clock: Callable[[], float]) -> None:
+        self._console, self._spec, self._clock = console, spec, clock
+        self._rung, self._target = "", 0
+        self._rows: dict[int, TrialRow] = {}
+        self._running: dict[int, dict[str, Any]] = {}
+        self._printed_at: dict[int, float] = {}
+        self._started_at = clock()
+        self._told = 0
+        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=2, transient=True)
+
+    def __enter__(self) -> Self:
+        """Take over the bottom of the terminal, if there is one."""
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the terminal back."""
+        self._live.stop()
+
+    def rung_started(self, rung: str, rows: Sequence[TrialRow]) -> None:
+        """A rung is taken up."""
+        spec = next(one for one in self._spec.rungs if one.name == rung)
+        self._rung = rung
+        self._target = max(spec.trials or 0, len(rows))
+        self._rows = {row.number: row for row in rows}
+        self._running = {}
+        self._started_at, self._told = self._clock(), 0
+        self._console.print(f"[bold]{rung}[/bold]: {self._counts()}; budget {spec.to_budget()}", highlight=False)
+
+    def trial_started(self, rung: str, number: int, run_id: str) -> None:
+        """A run was submitted."""
+        self._running[number] = {}
+
+    def trial_progress(self, rung: str, number: int, values: Mapping[str, Any]) -> None:
+        """Latest progress of a run."""
+        self._running[number] = dict(values)
+        is_due = self._clock() - self._printed_at.get(number, 0.0) >= PLAIN_SECONDS
+        if not self._console.is_terminal and is_due:
+            self._printed_at[number] = self._clock()
+            self._console.print(f"{rung}/{number}: {describe_progress(values)}; {self._summary()}", highlight=False)
+
+    def trial_finished(self, row: TrialRow) -> None:
+        """A trial was told."""
+        self._running.pop(row.number, None)
+        self._rows[row.number] = row
+        self._told += 1
+        self._console.print(describe_trial(row), highlight=False)
+
+    def rung_finished(self, rung: str, rows: Sequence[TrialRow]) -> None:
+        """Nothing of the rung is left to run."""
+        self._rows = {row.number: row for row in rows}
+        self._running = {}
+        self._console.print(f"[bold]{rung}[/bold] finished: {self._counts()}{self._best()}", highlight=False)
+
+    def _counts(self) -> str:
+        counts = Counter(row.status for row in self._rows.values() if not row.is_open)
+        parts = [f"{count} {status.value}" for status, count in sorted(counts.items())]
+        if self._running:
+            parts.append(f"{len(self._running)} running")
+        return ", ".join(parts) or "no trial yet"
+
+    def _best(self) -> str:
+        best = best_feasible(list(self._rows.values()))
+        return "" if best is None else f"; best val_bpb {best.val_bpb:.4f} (trial {best.number})"
+
+    def _time_left(self) -> str:
+        waiting = max(self._target - sum(not row.is_open for row in self._rows.values()), 0)
+        if not self._told or not waiting:
+            return ""
+        seconds = (self._clock() - self._started_at) / self._told * waiting
+        return f"; about {seconds / 60:.0f} min left" if seconds >= 90 else f"; about {seconds:.0f} s left"
+
+    def _summary(self) -> str:
+        return f"{self._rung}: {self._counts()} of {self._target}{self._best()}{self._time_left()}"
+
+    def _render(self) -> RenderableType:
+        table = Table.grid(padding=(0, 2))
+        for number, values in sorted(self._running.items()):
+            bar = ProgressBar(total=1.0, completed=float(values.get("progress", 0.0)), width=20)
+            table.add_row(f"trial {number}", bar, describe_progress(values))
+        return Group(table, Text(self._summary(), style="bold", no_wrap=True, overflow="ellipsis"))
+
+
+def describe_progress(values: Mapping[str, Any]) -> str:
+    """A run's progress in a few words."""
+    parts = [str(values.get("phase", "starting"))]
+    if "step" in values:
+        parts.append(f"step {values['step']} ({values['progress']:.0%})")
+        parts.append(f"loss {values['train_loss']:.3f}")
+        parts.append(f"{values['tokens_per_second']:,.0f} tokens/s")
+    return ", ".join(parts)
+
+
+def describe_trial(row: TrialRow) -> str:
+    """How a trial ended, as one line with rich's markup."""
+    style = STYLES.get(row.status, "red")
+    parts = [f"{row.rung}/{row.number}: [{style}]{row.status.value}[/{style}]"]
+    if row.val_bpb is not None and row.artifact_bytes is not None:
+        parts.append(f"val_bpb {row.val_bpb:.4f}, {row.artifact_bytes:,} bytes, {row.gpu_seconds:.0f} s")
+    if row.reason:
+        parts.append(row.reason)
+    return "  ".join(parts)

@@ -1,0 +1,183 @@
+"""Builds what a study or a single run needs from a storage URL, a runs folder and a Ray address, and drives it."""
+
+import hashlib
+import os
+import signal
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+
+from search.bundle import bundle, flatten, trainer_folder
+from search.display import Display
+from search.errors import RunnerError
+from search.launch import execute
+from search.ledger import LEASE_SECONDS, Ledger, RunRecord
+from search.loop import LoopResult, StudyLoop
+from search.promote import trial_to_promote
+from search.reconcile import this_process
+from search.run import Finished, Run
+from search.services import Brake, Services
+from search.size import predicted_bytes
+from search.spec import StudySpec
+from search.store import load_rungs, open_artifacts, open_storage
+from search.study import read_rows
+from spaces.fields import recipe_hash
+from trainer.config import Budget, Recipe, check_fits
+
+TRAIN_STUDY = "train"  # the ledger's study name of runs without a study
+TRAIN_DEADLINE_SECONDS = 24 * 3600.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where studies live and run.
+
+    Attributes:
+        storage: SQLAlchemy URL.
+        runs: folder of run folders, seen under this path by every host that runs something.
+        address: local, or the address of a Ray cluster.
+    """
+
+    storage: str
+    runs: Path
+    address: str
+
+
+def run_study(spec: StudySpec, place: Place, console: Console, max_trials: int | None) -> LoopResult:
+    """Run a study from wherever it stands until it is done or stopped."""
+    with study_loop(spec, place, console, max_trials) as loop:
+        return loop.run()
+
+
+def promote_trial(
+    spec: StudySpec, place: Place, console: Console, number: int | None, rung: str | None
+) -> tuple[str, LoopResult]:
+    """Queue a trial into the rung after its own and run that rung; returns the rung's name and how it went."""
+    names = [one.name for one in spec.rungs]
+    source = rung or next(iter(names))
+    studies = load_rungs(open_storage(place.storage), spec.name)
+    if source not in studies:
+        raise RunnerError(f"promote: rung must be one of {', '.join(names)}, got {source}")
+    row = trial_to_promote(read_rows(studies[source], source), number)
+    with study_loop(spec, place, console, None) as loop:
+        target = loop.promote(row)
+        return target, loop.run(only_rung=target)
+
+
+@contextmanager
+def study_loop(spec: StudySpec, place: Place, console: Console, max_trials: int | None) -> Generator[StudyLoop]:
+    """A loop over a study with everything it works with; Ctrl-C presses its brake."""
+    from search.runner import RayRunner  # imports Ray, which takes a second and is not needed by other commands
+
+    storage, ledger = open_storage(place.storage), Ledger.open(place.storage)
+    brake = Brake(trials_left=max_trials)
+    trainer = flatten(trainer_folder())  # once: edits of the working tree do not reach a study that runs
+    runs = place.runs.absolute()
+    with (
+        closing(ledger),
+        closing(RayRunner(ledger, place.address)) as runner,
+        Display(console, spec, time.monotonic) as display,
+        pressing_on_interrupt(brake, console),
+    ):
+        services = Services(
+            ledger=ledger,
+            artifacts=open_artifacts(runs),
+            bundle=lambda recipe, budget: bundle(recipe, budget, trainer).packed,
+            predict_bytes=predicted_bytes,
+            runner=runner,
+            clock=time.time,
+            sleep=time.sleep,
+            runs_folder=runs,
+            observer=display,
+        )
+        yield StudyLoop(spec, storage, services, this_process(), brake)
+
+
+@contextmanager
+def pressing_on_interrupt(brake: Brake, console: Console) -> Generator[None]:
+    """Ctrl-C, and a polite kill, press the brake instead of raising."""
+
+    def press(signal_number: int, frame: FrameType | None) -> None:
+        brake.press()
+        if brake.is_cancelling:
+            console.print("Cancelling what runs; caddie run goes on later.")
+        else:
+            console.print("Stopping: nothing new starts, what runs may finish. Ctrl-C again cancels it.")
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(one, press) for one in signals]
+    try:
+        yield
+    finally:
+        for one, handler in zip(signals, before, strict=True):
+            signal.signal(one, handler)
+
+
+def train_once(
+    recipe: Recipe,
+    budget: Budget,
+    place: Place,
+    data: Path,
+    tokenizer: Path,
+    seed: int,
+    report: Callable[[Mapping[str, Any]], None],
+) -> tuple[Path, Finished]:
+    """One run without a study, on this machine; returns its folder and how it ended.
+
+    Raises:
+        ConfigError: the recipe does not fit the budget.
+        RunnerError: the folder cannot be written.
+    """
+    check_fits(recipe, budget)
+    run_id = f"{TRAIN_STUDY}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    folder = place.runs.absolute() / TRAIN_STUDY / run_id
+    code = bundle(recipe, budget).packed
+    try:
+        folder.mkdir(parents=True)
+        (folder / "train_gpt.py").write_bytes(code)
+    except OSError as error:
+        raise RunnerError(f"{folder}: expected a folder that can be written, got {error.strerror}") from error
+    with closing(Ledger.open(place.storage)) as ledger:
+        now = time.time()
+        ledger.insert(
+            RunRecord(
+                run_id=run_id,
+                study=TRAIN_STUDY,
+                rung="",
+                trial_number=0,
+                recipe_hash=recipe_hash(recipe),
+                code_sha256=hashlib.sha256(code).hexdigest(),
+                seed=seed,
+                folder=str(folder),
+                world_size=budget.world_size,
+                queued_at=now,
+                lease_expires_at=now + LEASE_SECONDS,
+            )
+        )
+        run = Run(
+            run_id=run_id,
+            folder=folder,
+            world_size=budget.world_size,
+            num_gpus=min(budget.world_size, count_gpus()),
+            accelerator=None,
+            environment={
+                "DATA_PATH": str(data.absolute()),
+                "TOKENIZER_PATH": str(tokenizer.absolute()),
+                "SEED": str(seed),
+                "RUN_ID": run_id,
+            },
+            deadline_seconds=TRAIN_DEADLINE_SECONDS,
+            storage_url=ledger.url,
+        )
+        return folder, execute(run, report=report)
+
+
+def count_gpus() -> int:
+    """NVIDIA GPUs that this machine shows, without asking torch, which a driving machine need not have."""
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))
