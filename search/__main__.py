@@ -1,0 +1,5 @@
+"""Python -m search is the caddie command, for where no scripts are installed."""
+
+from search.cli import main
+
+main()

@@ -1,0 +1,66 @@
+"""The trainer on a CUDA device: the compiled bf16 path against eager float32, and a packed run from start to score."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from search.bundle import bundle
+from trainer.config import Budget, EvalConfig, ModelConfig, QuantConfig, Recipe, ScheduleConfig
+from trainer.model import new_model
+from trainer.muon import orthogonalize
+from trainer.result import Measurement, outcome_from_dict
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+SMALL = ModelConfig(num_layers=4, model_dim=256, num_heads=4, num_kv_heads=2)
+
+
+def test_compiled_bf16_loss_and_gradients_are_close_to_eager_float32() -> None:
+    ids = torch.randint(1024, (4, 513), generator=torch.Generator().manual_seed(0)).cuda()
+    models = [new_model(SMALL, 512, dtype, 0).cuda() for dtype in (torch.float32, torch.bfloat16)]
+    for model in models:
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name.endswith("proj.weight"):
+                    parameter.normal_(0, 0.02, generator=torch.Generator("cuda").manual_seed(1))
+    reference = models[0].loss(ids[:, :-1], ids[:, 1:])
+    fast = torch.compile(models[1].loss, fullgraph=True, dynamic=False)(ids[:, :-1], ids[:, 1:])
+    assert abs(float(fast - reference)) < 5e-3 * float(reference)
+    reference.backward()
+    fast.backward()
+    for (name, slow), quick in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
+        assert slow.grad is not None
+        assert quick.grad is not None
+        error = (quick.grad - slow.grad).norm() / (slow.grad.norm() + 1e-12)
+        assert error < 0.06, (name, float(error))
+
+
+def test_orthogonalize_in_bf16_keeps_singular_values_in_the_same_band() -> None:
+    update = torch.randn(6, 512, 1024, device="cuda", generator=torch.Generator("cuda").manual_seed(0))
+    singular = torch.linalg.svdvals(orthogonalize(update, 5, torch.bfloat16).float())
+    assert singular.max() < 1.3
+    assert singular.median() > 0.65
+
+
+def test_a_packed_run_measures_itself_within_its_seconds(tmp_path: Path, quickstart_data: Path) -> None:
+    recipe = Recipe(
+        model=SMALL,
+        schedule=ScheduleConfig(train_batch_tokens=32_768, train_seq_len=512, warmdown_fraction=0.5),
+        quant=QuantConfig(matrix_bits=6, scale_is_floored=False),
+        evaluation=EvalConfig(stride=128),
+    )
+    packed = bundle(recipe, Budget(train_seconds=6.0, eval_tokens=65_536)).packed
+    (tmp_path / "train_gpt.py").write_bytes(packed)
+    environment = {"DATA_PATH": str(quickstart_data), "TOKENIZER_PATH": str(quickstart_data / "tokenizer.model")}
+    done = subprocess.run(
+        [sys.executable, "train_gpt.py"], cwd=tmp_path, env={**os.environ, **environment}, check=False
+    )
+    result = outcome_from_dict(json.loads((tmp_path / "result.json").read_text()))
+    assert isinstance(result, Measurement), (done.returncode, result)
+    assert 4.0 < result.train_seconds <= 6.0
+    assert result.val_loss < 5.0
+    assert result.code_bytes == len(packed)
