@@ -234,9 +234,10 @@ class RungLoop:
             if record.state.is_final:
                 self._settle(record)
             elif record.lease_expires_at < now:
-                if run_id not in self._watched:
+                record = end_lost(self._services.ledger, record, now)
+                if run_id not in self._watched:  # after its end is recorded, or it would count as the user's doing
                     self._runner.cancel(run_id)
-                self._settle(end_lost(self._services.ledger, record, now))
+                self._settle(record)
             elif run_id in self._watched:
                 self._services.observer.trial_progress(self._rung.name, number, record.progress)
 
@@ -273,9 +274,9 @@ def _what_is_broken(rows: Sequence[TrialRow], latest: object) -> str | None:
     if isinstance(latest, Failure) and latest.kind is FailureKind.DATA:
         return latest.message
     by_number = {row.number: row for row in rows}
-    told = [row for row in rows if not row.is_open and row.status is not TrialStatus.DUPLICATE]
-    recent = told[-MAX_HOPELESS:]
-    hopeless = [row.status is TrialStatus.LOST and attempt_of(row, by_number) >= MAX_ATTEMPTS for row in recent]
-    if len(recent) == MAX_HOPELESS and all(hopeless):
+    ended = [row for row in rows if not row.is_open and row.status is not TrialStatus.DUPLICATE]
+    final = [r for r in ended if r.status is not TrialStatus.LOST or attempt_of(r, by_number) >= MAX_ATTEMPTS]
+    recent = final[-MAX_HOPELESS:]
+    if len(recent) == MAX_HOPELESS and all(row.status is TrialStatus.LOST for row in recent):
         return f"{MAX_HOPELESS} trials failed twice each, the last one with: {recent[-1].reason}"
     return None

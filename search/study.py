@@ -52,10 +52,13 @@ class RungStudy:
         self.objectives = tuple(objectives)
         self._limits = limits
         self._live: dict[int, Trial] = {}
+        self._rows: list[TrialRow] | None = None  # read anew after each write; nobody else writes
 
     def rows(self) -> list[TrialRow]:
         """All trials, by number."""
-        return read_rows(self.optuna, self.rung)
+        if self._rows is None:
+            self._rows = read_rows(self.optuna, self.rung)
+        return list(self._rows)
 
     def queue(
         self,
@@ -77,11 +80,13 @@ class RungStudy:
         attributes = {"recipe": _recipe_json(recipe), "recipe_hash": recipe_hash(recipe), "seed": seed}
         attributes |= {name: value for name, value in optional.items() if value is not None}
         self.optuna.enqueue_trial(dict(params), user_attrs=attributes)
+        self._rows = None
 
     def ask(self) -> Trial:
         """The oldest queued trial, or a new one; it is RUNNING from here on."""
         trial = self.optuna.ask()
         self._live[trial.number] = trial
+        self._rows = None
         return trial
 
     def resume(self, number: int) -> Trial:
@@ -90,6 +95,7 @@ class RungStudy:
             frozen = self.optuna.get_trials(deepcopy=False)[number]
             # The only way back to a live trial; Optuna's own heartbeat and optimize do the same.
             self._live[number] = Trial(self.optuna, frozen._trial_id)  # pyright: ignore[reportPrivateUsage]
+        self._rows = None  # the caller is about to write
         return self._live[number]
 
     def describe(self, number: int, **attributes: Any) -> None:
@@ -170,6 +176,7 @@ class RungStudy:
                 trial.set_constraint(name, (violations or {})[name])
         self.optuna.tell(trial, values, state=state, skip_if_finished=True)
         del self._live[number]
+        self._rows = None
 
 
 def read_rows(study: optuna.Study, rung: str) -> list[TrialRow]:

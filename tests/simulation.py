@@ -138,7 +138,9 @@ class FakeRunner:
     def cancel(self, run_id: str) -> None:
         worker = self.world.workers.get(run_id)
         if worker is not None:
-            worker.outcome, worker.ends_at = failure(FailureKind.CANCELLED, "cancelled"), self.world.now
+            cancelled = failure(FailureKind.CANCELLED, "cancelled by the user")
+            self.ledger.finish(run_id, cancelled, 0.0, self.world.now)
+            worker.outcome, worker.ends_at = cancelled, self.world.now
 
     def close(self) -> None:
         pass
