@@ -4,9 +4,9 @@ A row of Gaussian weights of standard deviation s, rounded in steps of d, carrie
 d = row maximum / q_max that is a constant of the row length (about 1 % from published models); with the scale floor
 d is at least 1 / q_max, and the bytes depend on s, hence on the training. So s is modelled too: see weight_std.
 
-What this cannot know: tails heavier than Gaussian (fewer bytes), and what a text does to the weights. A study
-corrects predictions by its own results (corrected). Runs of a few dozen steps, whose weights are still those of the
-initialisation, are predicted worst.
+Seen: within 1 % of published runs where the step follows the row, within 8 % where the floor acts, and 1 to 6 % too
+low on the quickstart's runs of 24 to 96 steps. A study corrects predictions by its own results (corrected). Give the
+steps of the rung that decides: undertrained weights are smaller, which under the floor means fewer bytes.
 """
 
 import math
