@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from sqlalchemy import event, text
 
 from search.database import answering, engine_options, open_engine, resolve_url, shown
-from search.errors import SpecError, StoreError
+from search.errors import RunnerError, SpecError, StoreError
 from search.spec import RungSpec, StudySpec, definition_differences
 
 ArtifactStore = FileSystemArtifactStore
@@ -72,9 +72,18 @@ def optuna_answering(url: str) -> Generator[None]:
 
 
 def open_artifacts(runs_folder: Path) -> ArtifactStore:
-    """Where files of finished trials are kept for the dashboard."""
+    """Where files of finished trials are kept for the dashboard.
+
+    Raises:
+        RunnerError: the runs folder cannot be made.
+    """
     folder = runs_folder / "artifacts"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunnerError(
+            f"runs folder {runs_folder}: must be a folder that can be written, got {error.strerror}"
+        ) from error
     return ArtifactStore(str(folder))
 
 

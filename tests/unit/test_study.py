@@ -13,7 +13,7 @@ from optuna.artifacts import get_all_artifact_meta
 from optuna.trial import TrialState
 from simulation import failure, make_spec, measurement
 
-from search.errors import SpecError, StoreError
+from search.errors import RunnerError, SpecError, StoreError
 from search.limits import CONSTRAINTS, failure_violations, measured_violations
 from search.promote import best_feasible, pareto_front
 from search.spec_parts import Limits
@@ -222,6 +222,12 @@ def test_files_are_attached_once(make: Make, tmp_path: Path) -> None:
     assert [meta.filename for meta in metas] == ["train.log"]
     with store.open_reader(metas[0].artifact_id) as file:
         assert file.read() == b"step:1/10"
+
+
+def test_a_runs_folder_that_is_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(RunnerError, match=r"runs folder .*: must be a folder that can be written, got Not a directory"):
+        open_artifacts(tmp_path / "runs")
 
 
 positive = st.floats(1e-3, 1e12)
