@@ -61,6 +61,11 @@ def _sync_less(connection: Any, _: object) -> None:
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
+def quiet_optuna() -> None:
+    """Let Optuna log warnings only, in this whole process; for whoever owns the terminal."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
 @contextmanager
 def optuna_answering(url: str) -> Generator[None]:
     """Turn Optuna's storage errors into one StoreError line."""
