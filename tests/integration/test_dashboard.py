@@ -26,6 +26,8 @@ from search.study import RungStudy
 from spaces.recipes import named_recipe
 from trainer.result import Failure, FailureKind, Measurement
 
+pytestmark = pytest.mark.xdist_group("dashboard")  # one process fills the database, once
+
 LIMIT = 16_000_000
 MINIMIZE, MAXIMIZE = StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE
 
