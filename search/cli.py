@@ -76,7 +76,7 @@ def status(
 
 @app.command()
 def promote(
-    study_file: Annotated[Path, typer.Argument(help="The study's file.")],
+    study: Annotated[str, typer.Argument(help="A study's name.")],
     trial: Annotated[int | None, typer.Option(help="Trial number; none takes the best feasible.")] = None,
     rung: Annotated[str | None, typer.Option(help="Rung the trial is in; none takes the first.")] = None,
     storage: Storage = STORAGE,
@@ -85,12 +85,11 @@ def promote(
 ) -> None:
     """Queue a trial into the next rung and run it."""
     from search.drive import Place, promote_trial
-    from search.spec import load_spec
 
-    spec = load_spec(study_file)
     prepare_ray(address)
-    target, result = promote_trial(spec, Place(storage=storage, runs=runs, address=address), console, trial, rung)
-    print_tables(storage, spec.name)
+    place = Place(storage=existing(storage), runs=runs, address=address)
+    target, result = promote_trial(study, place, console, trial, rung)
+    print_tables(storage, study)
     console.print(f"Stopped in rung {target}." if result.stopped_at else f"Rung {target} is finished.")
 
 

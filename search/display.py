@@ -14,6 +14,7 @@ from rich.text import Text
 from search.promote import best_feasible
 from search.spec import StudySpec
 from search.trials import TrialRow, TrialStatus
+from trainer.config import Budget
 
 PLAIN_SECONDS = 10.0  # between two lines about the same run where there is no terminal
 STYLES = {TrialStatus.FEASIBLE: "green", TrialStatus.INFEASIBLE: "yellow", TrialStatus.DUPLICATE: "dim"}
@@ -56,7 +57,7 @@ class Display:
         self._rows = {row.number: row for row in rows}
         self._running = {}
         self._started_at, self._told = self._clock(), 0
-        self._console.print(f"[bold]{rung}[/bold]: {self._counts()}; budget {spec.to_budget()}", highlight=False)
+        self._print(f"[bold]{rung}[/bold] ({describe_budget(spec.to_budget())} a run): {self._counts()}")
 
     def trial_started(self, rung: str, number: int, run_id: str) -> None:
         """A run was submitted."""
@@ -68,20 +69,24 @@ class Display:
         is_due = self._clock() - self._printed_at.get(number, 0.0) >= PLAIN_SECONDS
         if not self._console.is_terminal and is_due:
             self._printed_at[number] = self._clock()
-            self._console.print(f"{rung}/{number}: {describe_progress(values)}; {self._summary()}", highlight=False)
+            self._print(f"{rung}/{number}: {describe_progress(values)}; {self._summary()}")
 
     def trial_finished(self, row: TrialRow) -> None:
         """A trial was told."""
         self._running.pop(row.number, None)
         self._rows[row.number] = row
         self._told += 1
-        self._console.print(describe_trial(row), highlight=False)
+        self._print(describe_trial(row))
 
     def rung_finished(self, rung: str, rows: Sequence[TrialRow]) -> None:
         """Nothing of the rung is left to run."""
         self._rows = {row.number: row for row in rows}
         self._running = {}
-        self._console.print(f"[bold]{rung}[/bold] finished: {self._counts()}{self._best()}", highlight=False)
+        self._print(f"[bold]{rung}[/bold] finished: {self._counts()}{self._best()}")
+
+    def _print(self, line: str) -> None:
+        # One event is one line, however narrow the terminal or the log that is grepped.
+        self._console.print(line, highlight=False, soft_wrap=True)
 
     def _counts(self) -> str:
         counts = Counter(row.status for row in self._rows.values() if not row.is_open)
@@ -102,13 +107,13 @@ class Display:
         return f"; about {seconds / 60:.0f} min left" if seconds >= 90 else f"; about {seconds:.0f} s left"
 
     def _summary(self) -> str:
-        return f"{self._rung}: {self._counts()} of {self._target}{self._best()}{self._time_left()}"
+        return f"{self._counts()} of {self._target}{self._best()}{self._time_left()}"
 
     def _render(self) -> RenderableType:
         table = Table.grid(padding=(0, 2))
         for number, values in sorted(self._running.items()):
             bar = ProgressBar(total=1.0, completed=float(values.get("progress", 0.0)), width=20)
-            table.add_row(f"trial {number}", bar, describe_progress(values))
+            table.add_row(f"{self._rung}/{number}", bar, describe_progress(values))
         return Group(table, Text(self._summary(), style="bold", no_wrap=True, overflow="ellipsis"))
 
 
@@ -120,6 +125,12 @@ def describe_progress(values: Mapping[str, Any]) -> str:
         parts.append(f"loss {values['train_loss']:.3f}")
         parts.append(f"{values['tokens_per_second']:,.0f} tokens/s")
     return ", ".join(parts)
+
+
+def describe_budget(budget: Budget) -> str:
+    """A run's budget in a few words."""
+    length = f"{budget.train_tokens:,} tokens" if budget.train_tokens else f"{budget.train_seconds:g} s"
+    return length if budget.world_size == 1 else f"{length} on {budget.world_size} GPUs"
 
 
 def describe_trial(row: TrialRow) -> str:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from search.bundle import bundle, flatten, trainer_folder
 from search.display import Display
-from search.errors import RunnerError
+from search.errors import RunnerError, SpecError
 from search.launch import execute
 from search.ledger import LEASE_SECONDS, Ledger, RunRecord
 from search.loop import LoopResult, StudyLoop
@@ -23,9 +23,9 @@ from search.promote import trial_to_promote
 from search.reconcile import this_process
 from search.run import Finished, Run
 from search.services import Brake, Services
-from search.size import predicted_bytes
+from search.size import expected_steps, predicted_bytes
 from search.spec import StudySpec
-from search.store import load_rungs, open_artifacts, open_storage
+from search.store import load_rungs, open_artifacts, open_storage, quiet_optuna, stored_spec
 from search.study import read_rows
 from spaces.fields import recipe_hash
 from trainer.config import Budget, Recipe, check_fits
@@ -56,14 +56,14 @@ def run_study(spec: StudySpec, place: Place, console: Console, max_trials: int |
 
 
 def promote_trial(
-    spec: StudySpec, place: Place, console: Console, number: int | None, rung: str | None
+    study: str, place: Place, console: Console, number: int | None, rung: str | None
 ) -> tuple[str, LoopResult]:
     """Queue a trial into the rung after its own and run that rung; returns the rung's name and how it went."""
-    names = [one.name for one in spec.rungs]
-    source = rung or next(iter(names))
-    studies = load_rungs(open_storage(place.storage), spec.name)
+    storage = open_storage(place.storage)
+    spec, studies = stored_spec(storage, study), load_rungs(storage, study)
+    source = rung or spec.rungs[0].name
     if source not in studies:
-        raise RunnerError(f"promote: rung must be one of {', '.join(names)}, got {source}")
+        raise SpecError(f"promote: rung must be one of {', '.join(studies)}, got {source}")
     row = trial_to_promote(read_rows(studies[source], source), number)
     with study_loop(spec, place, console, None) as loop:
         target = loop.promote(row)
@@ -75,10 +75,12 @@ def study_loop(spec: StudySpec, place: Place, console: Console, max_trials: int 
     """A loop over a study with everything it works with; Ctrl-C presses its brake."""
     from search.runner import RayRunner  # imports Ray, which takes a second and is not needed by other commands
 
+    quiet_optuna()
     storage, ledger = open_storage(place.storage), Ledger.open(place.storage)
     brake = Brake(trials_left=max_trials)
     trainer = flatten(trainer_folder())  # once: edits of the working tree do not reach a study that runs
     runs = place.runs.absolute()
+    last_budget = spec.rungs[-1].to_budget()  # a trial is refused for what its recipe would take at the end
     with (
         closing(ledger),
         closing(RayRunner(ledger, place.address)) as runner,
@@ -89,7 +91,7 @@ def study_loop(spec: StudySpec, place: Place, console: Console, max_trials: int 
             ledger=ledger,
             artifacts=open_artifacts(runs),
             bundle=lambda recipe, budget: bundle(recipe, budget, trainer).packed,
-            predict_bytes=predicted_bytes,
+            predict_bytes=lambda recipe, code: predicted_bytes(recipe, code, expected_steps(recipe, last_budget)),
             runner=runner,
             clock=time.time,
             sleep=time.sleep,

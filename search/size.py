@@ -5,13 +5,12 @@ d = row maximum / q_max that is a constant of the row length (about 1 % from pub
 d is at least 1 / q_max, and the bytes depend on s, hence on the training. So s is modelled too: see weight_std.
 
 Seen: within 1 % of published runs where the step follows the row, within 8 % where the floor acts, and 1 to 6 % too
-low on the quickstart's runs of 24 to 96 steps. A study corrects predictions by its own results (corrected). Give the
-steps of the rung that decides: undertrained weights are smaller, which under the floor means fewer bytes.
+low on the quickstart's runs of 24 to 96 steps. Give the steps of the rung that decides: undertrained weights are
+smaller, which under the floor means fewer bytes.
 """
 
 import math
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -183,8 +182,3 @@ def predicted_weight_bytes(recipe: Recipe, steps: int | None = None) -> int:
 def predicted_bytes(recipe: Recipe, code_bytes: int, steps: int | None = None) -> int:
     """Bytes of the artifact, code and weights, after so many optimizer steps; None means a full run's."""
     return code_bytes + predicted_weight_bytes(recipe, steps)
-
-
-def corrected(prediction: int, observed_ratios: Sequence[float]) -> int:
-    """A prediction times the median of actual / predicted bytes over finished trials of the same study."""
-    return round(prediction * statistics.median(observed_ratios)) if observed_ratios else prediction

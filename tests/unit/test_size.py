@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from search.size import (
     Role,
     code_entropy,
-    corrected,
     expected_steps,
     full_run_steps,
     num_parameters,
@@ -175,11 +174,6 @@ def test_a_budget_gives_the_steps() -> None:
     assert full_run_steps(Recipe()) == 13_780
     assert expected_steps(Recipe(), Budget(train_tokens=524_289)) == 2
     assert expected_steps(Recipe(), Budget(train_seconds=0.001)) == 1
-
-
-def test_correction_is_the_median_of_what_was_seen() -> None:
-    assert corrected(1000, []) == 1000
-    assert corrected(1000, [0.9, 1.1, 5.0]) == 1100
 
 
 def test_every_matrix_has_a_role() -> None:
