@@ -9,7 +9,7 @@ QUICKSTART := submissions/quickstart
 quickstart: .venv/.trainer data/quickstart/dataset.json ## a finished two-rung study and a verified submission
 	$(BIN)/caddie run studies/quickstart.yaml
 	test -d $(QUICKSTART) || $(BIN)/caddie export quickstart --out $(QUICKSTART) --author "Your Name" --github-id your-id
-	$(BIN)/caddie verify $(QUICKSTART) --rerun --data data/quickstart
+	$(BIN)/caddie verify $(QUICKSTART) --rerun
 	@echo
 	@echo "Next: source .venv/bin/activate; caddie status quickstart; caddie dashboard"
 
@@ -42,5 +42,5 @@ test: .venv/.dev ## everything that must pass
 test-gpu: ## on a machine with a CUDA device, in its own environment
 	python3 -m pytest -m gpu tests/gpu
 
-bench: .venv/.dev ## timings, never part of the tests
-	$(BIN)/python -m tests.bench
+bench: .venv/.dev data/quickstart/dataset.json ## timings, never part of the tests
+	$(BIN)/python tests/bench/steps.py data/quickstart

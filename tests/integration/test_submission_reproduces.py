@@ -4,6 +4,7 @@ import hashlib
 import shutil
 from pathlib import Path
 
+import brotli
 import pytest
 from synthetic_runs import Limits
 
@@ -18,6 +19,7 @@ from search.verify import verify
 from trainer.config import Budget, Compressor, EvalConfig, ModelConfig, QuantConfig, Recipe, ScheduleConfig
 from trainer.result import Measurement
 
+pytestmark = pytest.mark.xdist_group("submission")  # one process makes the runs, once
 RECIPE = Recipe(
     model=ModelConfig(num_layers=2, model_dim=32, num_heads=2, num_kv_heads=1),
     schedule=ScheduleConfig(train_batch_tokens=1024, train_seq_len=128),
@@ -83,7 +85,7 @@ def test_real_run_verifies(exported: Path) -> None:
 
 
 def test_requirements_name_the_compressor(exported: Path) -> None:
-    assert "brotli" in (exported / "requirements.txt").read_text().splitlines()
+    assert f"brotli=={brotli.__version__}" in (exported / "requirements.txt").read_text().splitlines()
 
 
 def test_moved_folder_gives_its_own_digits_and_bytes(exported: Path, quickstart_data: Path, tmp_path: Path) -> None:
