@@ -123,11 +123,6 @@ class SequentialLoader:
         self._batch = 0
 
     @property
-    def num_shards(self) -> int:
-        """Shards of the training stream."""
-        return len(self._shards)
-
-    @property
     def num_tokens(self) -> int:
         """Tokens of the training stream before it repeats."""
         return int(self._ends[-1])

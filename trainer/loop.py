@@ -164,7 +164,7 @@ def train(trainer: Trainer, budget: Budget, reserve_seconds: float, clock: Calla
     batch_tokens = recipe.schedule.train_batch_tokens
     ema = Ema(trainer.optimizer.parameters, recipe.ema) if recipe.ema else None
     watch = Stopwatch(trainer.environment, clock)
-    step, elapsed, progress, reported = 0, 0.0, 0.0, -SECONDS_BETWEEN_REPORTS
+    step, elapsed, started, progress, reported = 0, 0.0, 0.0, 0.0, -SECONDS_BETWEEN_REPORTS
     laps = [0.0]
     loss = torch.zeros(())
     while step == 0 or not is_used_up(budget, reserve_seconds, step * batch_tokens, elapsed, slowest_step(laps)):
@@ -181,7 +181,7 @@ def train(trainer: Trainer, budget: Budget, reserve_seconds: float, clock: Calla
             report(trainer, step, started, progress, elapsed, trainer.mean_loss(loss))
     seconds = watch.stop()
     final_loss = trainer.mean_loss(loss)
-    report(trainer, step, progress, 1.0, seconds, final_loss)
+    report(trainer, step, started, 1.0, seconds, final_loss)
     if ema is not None:
         ema.copy_to_parameters()
     return Trained(steps=step, train_tokens=step * batch_tokens, train_seconds=seconds, train_loss=final_loss)
