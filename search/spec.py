@@ -201,8 +201,8 @@ def _check_budget(rung: RungSpec, index: int, limits: Limits, base: Recipe) -> N
     try:
         check_fits(base, rung.to_budget())
     except ConfigError as error:
-        message = f"must suit the base recipe ({error}), got {rung.budget.world_size}"
-        raise problem(message, *at, "world_size") from None
+        key = "eval_tokens" if str(error).startswith("budget.eval_tokens") else "world_size"
+        raise problem(f"must suit the base recipe ({error}), got {getattr(rung.budget, key)}", *at, key) from None
 
 
 def _domain_to_dict(domain: Domain) -> dict[str, Any]:

@@ -162,10 +162,10 @@ def decode(
         raise ArtifactError(f"weight file: expected {sum(sizes)} payload bytes for this recipe, got {len(payload)}")
     values: dict[str, Tensor] = {}
     scales: dict[str, Tensor] = {}
-    offset = 0
+    offset, raw = 0, np.frombuffer(payload, dtype=np.uint8)
     for section, size in zip(sections, sizes, strict=True):
-        raw = np.frombuffer(payload, dtype=np.uint8, count=size, offset=offset).copy()
-        tensor = torch.from_numpy(raw).view(section.dtype).view(section.shape)
+        tensor = torch.empty(section.shape, dtype=section.dtype)
+        tensor.numpy().reshape(-1).view(np.uint8)[:] = raw[offset : offset + size]
         (scales if section.is_scale else values)[section.name] = tensor
         offset += size
     return {

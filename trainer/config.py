@@ -264,8 +264,11 @@ def check_fits(recipe: Recipe, budget: Budget) -> None:
     """Raise ConfigError where a recipe cannot run under a budget.
 
     Raises:
-        ConfigError: the sequences of a batch do not divide over the ranks.
+        ConfigError: the sequences of a batch do not divide over the ranks, or the tokens to score are no whole window.
     """
+    length, scored = recipe.eval_seq_len, budget.eval_tokens
+    enough = scored is None or scored >= length
+    require(enough, "budget.eval_tokens", f"must be at least one window of {length} tokens", scored)
     sequences = recipe.schedule.train_batch_tokens // recipe.schedule.train_seq_len
     require(
         sequences % budget.world_size == 0,

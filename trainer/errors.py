@@ -14,7 +14,7 @@ class DataError(TrainerError):
 
 
 class DivergedError(TrainerError):
-    """The training loss stopped being finite."""
+    """The loss, in training or in validation, is not finite."""
 
 
 class ArtifactError(TrainerError):

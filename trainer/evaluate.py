@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from trainer.environment import Environment
-from trainer.errors import DataError
+from trainer.errors import DataError, DivergedError
 from trainer.model import Gpt
 from trainer.tokenizer import TokenBytes
 
@@ -104,8 +104,14 @@ class Scorer:
         return items[len(items) * rank // ranks : len(items) * (rank + 1) // ranks]
 
     def total(self, sums: list[float]) -> Score:
-        """The score over all ranks of per-rank sums of nats, tokens and bytes."""
+        """The score over all ranks of per-rank sums of nats, tokens and bytes.
+
+        Raises:
+            DivergedError: it is not finite.
+        """
         nats, num_tokens, num_bytes = self.environment.sum_over_ranks(sums)
+        if not math.isfinite(nats):
+            raise DivergedError(f"val_loss: expected a finite number, got {nats}")
         return score_of(nats, round(num_tokens), round(num_bytes))
 
     @torch.no_grad()

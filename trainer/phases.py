@@ -55,7 +55,7 @@ class Session:
     def setup(self) -> tuple[Gpt, Tensor, TokenBytes]:
         """The model at its start, the validation stream and the byte table, all checked before any training."""
         self.enter(Phase.SETUP)
-        check_fits(self.recipe, Budget(train_tokens=1, world_size=self.environment.world_size))
+        check_fits(self.recipe, replace(self.budget, world_size=self.environment.world_size))
         package_of(self.recipe.compressor)
         token_bytes = load_token_bytes(self.environment.tokenizer_path, self.recipe.model.vocab_size)
         val_tokens = load_validation(

@@ -10,7 +10,7 @@ class FailureKind(StrEnum):
 
     CONFIG = "config"  # the recipe contradicts itself, or does not fit this data or world size
     DATA = "data"  # shards or tokenizer missing or damaged
-    DIVERGED = "diverged"  # the loss stopped being finite
+    DIVERGED = "diverged"  # the loss, in training or in validation, is not finite
     OUT_OF_MEMORY = "out_of_memory"  # even one sequence a micro-batch does not fit the device
     OVERSIZE = "oversize"  # refused before training: predicted bytes far over the cap
     DEADLINE = "deadline"  # still running when its time was up
@@ -38,7 +38,7 @@ class Measurement:
         code_bytes: bytes of the train_gpt.py that ran.
         weight_bytes: bytes of the weight file.
         train_seconds: timed training, quantization included; warm-up and compilation are not timed.
-        eval_seconds: reading the artifact back and sliding-window scoring.
+        eval_seconds: reading the artifact back and scoring it, without overlap and sliding.
         step_avg_ms: timed training milliseconds per optimizer step.
         train_loss: nats per token, last step.
         peak_memory_bytes: of the device, max over the run; resident set on CPU.

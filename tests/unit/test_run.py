@@ -112,6 +112,7 @@ VARIANTS = [
     dataclasses.replace(TINY, quant=dataclasses.replace(TINY.quant, scale_is_floored=True)),
     dataclasses.replace(TINY, ema=EmaConfig(half_life_fraction=0.2, start_fraction=0.25)),
     dataclasses.replace(TINY, evaluation=EvalConfig(seq_len=96, stride=48)),
+    dataclasses.replace(TINY, model=dataclasses.replace(TINY.model, num_layers=1)),  # no skip weights: an empty tensor
     dataclasses.replace(TINY, optim=OptimConfig(grad_clip_norm=0.3, muon_weight_decay=0.1, muon_steps=3)),
 ]
 
@@ -133,6 +134,22 @@ def test_divergence_is_a_failure_of_the_recipe(place: Path) -> None:
     assert failure.kind.is_caused_by_recipe
     assert failure.phase == "train"
     assert "expected a finite number" in failure.message
+
+
+def test_weights_that_diverge_in_the_last_step_are_a_failure_of_the_recipe(place: Path) -> None:
+    """The loss of a step is taken before its update, so training alone does not see it."""
+    optim = OptimConfig(matrix_lr=1e30, embed_lr=1e30, scalar_lr=1e30)
+    failure = failure_of(place, dataclasses.replace(TINY, optim=optim), Budget(train_tokens=512, eval_tokens=512))
+    assert failure.kind is FailureKind.DIVERGED
+    assert failure.message == "val_loss: expected a finite number, got nan"
+
+
+def test_a_window_longer_than_the_tokens_to_score_is_the_recipe_s_doing(place: Path) -> None:
+    """As a failure of the data it would stop the whole study."""
+    failure = failure_of(place, TINY, Budget(train_tokens=512, eval_tokens=63))
+    assert failure.kind is FailureKind.CONFIG
+    assert failure.message == "budget.eval_tokens: must be at least one window of 64 tokens, got 63"
+    assert measurement_of(place, TINY, Budget(train_tokens=512, eval_tokens=64)).val_bpb > 0
 
 
 def test_a_vocabulary_that_does_not_fit_is_named(place: Path) -> None:

@@ -147,6 +147,11 @@ MISTAKES = [
         ":24: rungs[1].budget.world_size: must suit the base recipe (schedule.train_batch_tokens: .* 2 sequences",
     ),
     (
+        "{train_tokens: 1_000_000}",
+        "{train_tokens: 1_000_000, eval_tokens: 512}",
+        ":20: rungs[0].budget.eval_tokens: must suit the base recipe (.* one window of 1024 tokens, got 512), got 512",
+    ),
+    (
         "[quantization]",
         "[quantisation]",
         ":5: space.include[0]: must be one of .* (did you mean quantization?), got quant",
