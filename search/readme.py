@@ -169,9 +169,11 @@ def data(claim: Claim, tokenizer: str, manifest: Mapping[str, Any] | None) -> st
 Tokenizer: `{tokenizer}`, SentencePiece BPE of {vocab_size} pieces. Shards (`fineweb_train_*.bin`, `fineweb_val_*.bin`):
 the folder named `{claim.origin.data_path.name}` during the runs, in the challenge's format: 256 little-endian int32 of
 header (20240520, 1, number of tokens), then uint16 token ids, BOS before every document."""
-    rebuild = f"caddie data build --docs DOCUMENTS.jsonl --vocab-size {vocab_size}"
+    rebuild = f"caddie data build --docs DOCUMENTS.jsonl --vocab-size {vocab_size} --tokenizer {tokenizer} --out DATA"
     if manifest is None:
-        return f"{text} Made again with `{rebuild}` from JSON lines of documents."
+        return f"{text} Made again with `{rebuild}` and the validation documents, from JSON lines of documents."
+    val = "--val-docs VALIDATION.jsonl" if manifest["val_docs"] else f"--val-documents {manifest['val']['documents']}"
+    rebuild = f"{rebuild} {val}"
     shown = json.dumps(manifest, indent=2)
     return f"{text} `{rebuild}` makes them again from the documents named here:\n\n```json\n{shown}\n```"
 

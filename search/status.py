@@ -92,7 +92,7 @@ def mean_scores(rows: Sequence[TrialRow]) -> dict[str, float]:
     return {key: sum(values) / len(values) for key, values in scores.items()}
 
 
-def rung_table(name: str, rows: Sequence[TrialRow], most: int = 8) -> Table:
+def rung_table(name: str, rows: Sequence[TrialRow], most: int = 5) -> Table:
     """The best recipes of a rung, what they were promoted from and the params they were found by."""
     table = Table(title=f"{name}: best of {sum(not row.is_open for row in rows)} trials", title_justify="left")
     for column in ("trial", "val_bpb", "bytes", "seed", "from", "params"):

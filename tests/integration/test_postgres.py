@@ -9,6 +9,7 @@ from pathlib import Path
 import optuna
 import pytest
 import sqlalchemy as sa
+from commands import caddie, place_quickstart
 from postgres_server import PostgresServer
 from simulation import Machine, failure, make_spec, measurement
 
@@ -177,3 +178,15 @@ def test_a_refusal_is_one_line_without_the_password(postgres_url: str) -> None:
             opening(wrong)
         assert "a-secret" not in str(error.value)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.timeout(300)
+def test_the_quickstarts_first_rung_runs_on_it(postgres_url: str, quickstart_data: Path, tmp_path: Path) -> None:
+    """The real command, real Ray workers and a real server; the workers report through it too."""
+    place_quickstart(tmp_path, quickstart_data, trials=2)
+    caddie(tmp_path, "run", "quickstart.yaml", "--storage", postgres_url, "--max-trials", "2")
+    proxy, full = json.loads(caddie(tmp_path, "status", "quickstart", "--json", "--storage", postgres_url))["rungs"]
+    assert sum(proxy["trials"].values()) == 2
+    assert proxy["best"]["val_bpb"] < 4.5
+    assert full["trials"] == {"queued": 1}
+    assert not (tmp_path / "caddie.db").exists()

@@ -18,38 +18,21 @@ import numpy as np
 import optuna
 import pytest
 import sentencepiece as spm
-import yaml
+from commands import caddie, place_quickstart
 
 from search.data_check import piece_bytes
 from search.ledger import Ledger, RunState
 from search.shards import list_shards, read_shard
 
-ROOT = Path(__file__).parents[2]
-STORAGE = "sqlite:///caddie.db"
 TRIALS = 4
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("quickstart")]
-
-
-def caddie(folder: Path, *arguments: str, expected: int = 0) -> str:
-    """Run the command in a folder and return what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "search", *arguments], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == expected, (arguments, done.stdout[-2000:], done.stderr[-2000:])
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, quickstart_data: Path) -> Path:
     """A working folder with the quickstart's data and a shortened copy of its study file."""
     folder = tmp_path_factory.mktemp("work")
-    (folder / "data").mkdir()
-    (folder / "data" / "quickstart").symlink_to(quickstart_data)
-    study: dict[str, Any] = yaml.safe_load((ROOT / "studies" / "quickstart.yaml").read_text(encoding="utf-8"))
-    proxy, full = study["rungs"]
-    proxy |= {"trials": TRIALS, "budget": {"train_tokens": 32_768, "eval_tokens": 8_192}}
-    full |= {"promote": 1}
-    (folder / "quickstart.yaml").write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
+    place_quickstart(folder, quickstart_data, TRIALS)
     return folder
 
 

@@ -101,7 +101,8 @@ def test_other_runs_are_no_records(tmp_path: Path, changes: dict[str, object], b
 
 def test_readme_says_what_a_reviewer_asks(tmp_path: Path) -> None:
     claim = make_claim(tmp_path)
-    (claim.origin.data_path / "dataset.json").write_text('{"docs": {"name": "docs.jsonl", "sha256": "abc"}}')
+    manifest = {"docs": {"name": "docs.jsonl", "sha256": "abc"}, "val_docs": None, "val": {"documents": 40}}
+    (claim.origin.data_path / "dataset.json").write_text(json.dumps(manifest))
     claim = replace(claim, entry=replace(claim.entry, base_pr=162, blurb="Made for a test."))
     text = (export(claim, tmp_path / "out") / "README.md").read_text()
     for expected in (
@@ -111,6 +112,7 @@ def test_readme_says_what_a_reviewer_asks(tmp_path: Path) -> None:
         "torchrun --standalone --nproc-per-node=8 train_gpt.py",
         "TOKENIZER_PATH=tokenizers/tokenizer.model",
         "for seed in 7 42 1337",
+        "--val-documents 40",
         "`model.num_layers` | 9",
         "`quant.clip` | quantile",
         "`ema` | none",
