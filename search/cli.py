@@ -206,7 +206,8 @@ def print_tables(storage: str, study: str) -> None:
     for line in summary_lines(study_status(opened, Ledger.open(storage), study)):
         console.print(line, highlight=False, soft_wrap=True)
     for rung, optuna_study in load_rungs(opened, study).items():
-        console.print(rung_table(rung, read_rows(optuna_study, rung)))
+        if rows := read_rows(optuna_study, rung):
+            console.print(rung_table(rung, rows))
 
 
 def prepare_ray(address: str) -> None:

@@ -72,10 +72,7 @@ class Session:
         self.enter(Phase.WARMUP)
         trainer = Trainer(model, self.recipe, self.environment, self.emit)
         trainer.warm_up()
-        # Quantization belongs to the timed part: its cost is measured here and kept back from the budget.
-        self.timed_quantize(model)
-        _, seconds = self.timed_quantize(model)
-        reserve = self.environment.agree(2 * seconds) if self.budget.train_seconds else 0.0
+        reserve = self.reserve_seconds(model) if self.budget.train_seconds else 0.0
         self.enter(Phase.TRAIN)
         trained = train(trainer, self.budget, reserve, self.clock)
         peak, reserved = self.peak_memory()
@@ -89,6 +86,12 @@ class Session:
             )
         )
         return trained
+
+    def reserve_seconds(self, model: Gpt) -> float:
+        """What to keep back from a budget in seconds for quantization, which is timed too: twice its measured cost."""
+        self.timed_quantize(model)  # the first one loads kernels
+        _, seconds = self.timed_quantize(model)
+        return self.environment.agree(2 * seconds)
 
     def timed_quantize(self, model: Gpt) -> tuple[dict[str, StoredTensor], float]:
         """The stored form of the weights and the seconds it took."""
