@@ -17,6 +17,12 @@ from trainer.result import Measurement, outcome_from_dict
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 SMALL = ModelConfig(num_layers=4, model_dim=256, num_heads=4, num_kv_heads=2)
+SMALL_RECIPE = Recipe(
+    model=SMALL,
+    schedule=ScheduleConfig(train_batch_tokens=32_768, train_seq_len=512, warmdown_fraction=0.5),
+    quant=QuantConfig(matrix_bits=6, scale_is_floored=False),
+    evaluation=EvalConfig(stride=128),
+)
 
 
 def test_compiled_bf16_loss_and_gradients_are_close_to_eager_float32() -> None:
@@ -29,7 +35,7 @@ def test_compiled_bf16_loss_and_gradients_are_close_to_eager_float32() -> None:
                     parameter.normal_(0, 0.02, generator=torch.Generator("cuda").manual_seed(1))
     reference = models[0].loss(ids[:, :-1], ids[:, 1:])
     fast = torch.compile(models[1].loss, fullgraph=True, dynamic=False)(ids[:, :-1], ids[:, 1:])
-    assert abs(float(fast - reference)) < 5e-3 * float(reference)
+    assert abs(float(fast.detach() - reference.detach())) < 5e-3 * float(reference.detach())
     reference.backward()
     fast.backward()
     for (name, slow), quick in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
@@ -46,21 +52,34 @@ def test_orthogonalize_in_bf16_keeps_singular_values_in_the_same_band() -> None:
     assert singular.median() > 0.65
 
 
-def test_a_packed_run_measures_itself_within_its_seconds(tmp_path: Path, quickstart_data: Path) -> None:
-    recipe = Recipe(
-        model=SMALL,
-        schedule=ScheduleConfig(train_batch_tokens=32_768, train_seq_len=512, warmdown_fraction=0.5),
-        quant=QuantConfig(matrix_bits=6, scale_is_floored=False),
-        evaluation=EvalConfig(stride=128),
-    )
-    packed = bundle(recipe, Budget(train_seconds=6.0, eval_tokens=65_536)).packed
-    (tmp_path / "train_gpt.py").write_bytes(packed)
-    environment = {"DATA_PATH": str(quickstart_data), "TOKENIZER_PATH": str(quickstart_data / "tokenizer.model")}
-    done = subprocess.run(
-        [sys.executable, "train_gpt.py"], cwd=tmp_path, env={**os.environ, **environment}, check=False
-    )
-    result = outcome_from_dict(json.loads((tmp_path / "result.json").read_text()))
+def execute(folder: Path, data: Path, budget: Budget, command: list[str]) -> Measurement:
+    """Run the packed small recipe in a folder."""
+    packed = bundle(SMALL_RECIPE, budget).packed
+    (folder / "train_gpt.py").write_bytes(packed)
+    environment = {"DATA_PATH": str(data), "TOKENIZER_PATH": str(data / "tokenizer.model"), "SEED": "7"}
+    done = subprocess.run(command, cwd=folder, env={**os.environ, **environment}, check=False)
+    result = outcome_from_dict(json.loads((folder / "result.json").read_text()))
     assert isinstance(result, Measurement), (done.returncode, result)
+    assert result.code_bytes == len(packed)
+    return result
+
+
+def test_a_packed_run_measures_itself_within_its_seconds(tmp_path: Path, quickstart_data: Path) -> None:
+    budget = Budget(train_seconds=6.0, eval_tokens=65_536)
+    result = execute(tmp_path, quickstart_data, budget, [sys.executable, "train_gpt.py"])
     assert 4.0 < result.train_seconds <= 6.0
     assert result.val_loss < 5.0
-    assert result.code_bytes == len(packed)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_two_ranks_train_what_one_does(tmp_path: Path, quickstart_data: Path) -> None:
+    """The global batch is the same; only the order of sums differs, which bf16 and 60 steps blow up to about 1e-3."""
+    budget = Budget(train_tokens=60 * 32_768, eval_tokens=65_536)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    one = execute(tmp_path / "one", quickstart_data, budget, [sys.executable, "train_gpt.py"])
+    two = execute(tmp_path / "two", quickstart_data, budget, [*torchrun, "train_gpt.py"])
+    assert (one.world_size, two.world_size) == (1, 2)
+    assert two.steps == one.steps
+    assert abs(two.val_bpb - one.val_bpb) < 0.02
