@@ -4,7 +4,6 @@ This runs code of whoever wrote the folder, with the rights and the network of t
 isolation yet. It happens only on request.
 """
 
-import json
 import shutil
 import subprocess
 import tempfile
@@ -17,11 +16,11 @@ from search.child import process_tree
 from search.claim import TRACK_ARTIFACT_BYTES
 from search.errors import SubmissionError
 from search.finding import Finding, Severity
-from search.run import Run
-from search.verify_files import LOG_NAME, Submission
-from trainer.result import Failure, Measurement, outcome_from_dict
+from search.run import CODE_FILE, OUTPUT_FILE, Run, read_outcome
+from search.verify_files import Submission
+from trainer.result import Failure, Measurement
 
-OUTPUT_FILE = "stdout.log"
+COMPARED = ("val_bpb", "total_bytes")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +31,7 @@ class Rerun:
         data_path: folder of shards.
         tokenizer_path: None takes the one in the folder's tokenizers/.
         seeds: None takes the first.
-        num_gpus: 0 hides all GPUs.
+        num_gpus: of this machine; 0 hides them all. What was measured on a CPU runs on one again.
         world_size: None takes the log's.
         tolerance: how far val_bpb may be off. 0 asks for the log's own digits and bytes, which a CPU run with a budget
             in tokens gives; on GPUs, and with a budget in seconds, two runs differ.
@@ -66,13 +65,18 @@ def rerun_findings(submission: Submission, rerun: Rerun) -> list[Finding]:
     Raises:
         SubmissionError: there is no tokenizer, or no log of a seed.
     """
-    logs = {int(match[1]): log for name, log in submission.logs.items() if (match := LOG_NAME.fullmatch(name))}
+    names = submission.log_of_seed
+    if not names:
+        raise SubmissionError(f"{submission.folder}: expected a log of a seed to run again, got none")
     found: list[Finding] = []
-    for seed in rerun.seeds if rerun.seeds is not None else sorted(logs)[:1]:
-        if seed not in logs:
-            raise SubmissionError(f"seeds: expected one of {sorted(logs)}, got {seed}")
-        outcome = execute(submission.folder, seed, rerun, logs[seed])
-        found += compare(f"train_seed{seed}.log", logs[seed], outcome, rerun.tolerance)
+    for seed in rerun.seeds if rerun.seeds is not None else sorted(names)[:1]:
+        if seed not in names:
+            raise SubmissionError(f"seeds: expected one of {sorted(names)}, got {seed}")
+        log = submission.logs[names[seed]]
+        if log.missing(COMPARED):
+            continue  # refused for that already; there is nothing to compare with
+        outcome = execute(submission.folder, seed, rerun, log)
+        found += compare(names[seed], log, outcome, rerun.tolerance)
     return found
 
 
@@ -80,9 +84,9 @@ def execute(folder: Path, seed: int, rerun: Rerun, log: ChallengeLog) -> Measure
     """One run of the folder's train_gpt.py; text says why there is no measurement."""
     with tempfile.TemporaryDirectory(prefix="caddie-rerun-") as scratch:
         work = Path(scratch)
-        shutil.copyfile(folder / "train_gpt.py", work / "train_gpt.py")
+        shutil.copyfile(folder / CODE_FILE, work / CODE_FILE)
         run = run_of(work, seed, rerun, log, tokenizer_of(folder, rerun))
-        with process_tree(run, OUTPUT_FILE) as process:
+        with process_tree(run) as process:
             try:
                 process.wait(timeout=rerun.deadline_seconds)
             except subprocess.TimeoutExpired:
@@ -96,7 +100,7 @@ def run_of(work: Path, seed: int, rerun: Rerun, log: ChallengeLog, tokenizer: Pa
         run_id=f"rerun-seed{seed}",
         folder=work,
         world_size=rerun.world_size or log.integer("world_size") or 1,
-        num_gpus=rerun.num_gpus,
+        num_gpus=0 if log.text("device") == "cpu" else rerun.num_gpus,
         accelerator=None,
         environment={
             "DATA_PATH": str(rerun.data_path.absolute()),
@@ -126,8 +130,10 @@ def tokenizer_of(folder: Path, rerun: Rerun) -> Path:
 def read_result(work: Path, exit_code: int) -> Measurement | str:
     """What a finished run left behind; text says why there is no measurement."""
     try:
-        outcome = outcome_from_dict(json.loads((work / "result.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        outcome = read_outcome(work)
+    except ValueError:
+        outcome = None
+    if outcome is None:
         lines = (work / OUTPUT_FILE).read_text(errors="replace").split("\n")
         return f"exit code {exit_code} and no result; its last line: {next(filter(str.strip, reversed(lines)), '')}"
     return f"{outcome.kind.value}: {outcome.message}" if isinstance(outcome, Failure) else outcome
@@ -150,6 +156,6 @@ def compare(name: str, log: ChallengeLog, outcome: Measurement | str, tolerance:
     if outcome.artifact_bytes > TRACK_ARTIFACT_BYTES:
         message = f"expected at most {TRACK_ARTIFACT_BYTES} artifact bytes, got {outcome.artifact_bytes}"
         yield Finding("rerun", Severity.REFUSE, name, None, message)
-    same = "the same digits" if is_equal else f"within {tolerance}"
+    same = "the same digits" if is_equal else f"off by {outcome.val_bpb - float(logged):+.8f}"
     message = f"ran again: val_bpb {outcome.val_bpb:.8f} ({same}), {outcome.artifact_bytes} artifact bytes"
     yield Finding("rerun", Severity.NOTE, name, None, message)

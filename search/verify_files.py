@@ -9,9 +9,10 @@ from typing import Any
 
 from search.challenge_log import ChallengeLog, read_log
 from search.finding import Finding, Severity
+from search.run import CODE_FILE
 
 JSON_FILE = "submission.json"
-REQUIRED_FILES = ("README.md", JSON_FILE, "train_gpt.py")
+REQUIRED_FILES = ("README.md", JSON_FILE, CODE_FILE)
 NUMBER = (int, float)
 NULLABLE_NUMBER = (int, float, type(None))
 # Field, its types, and whether a submission is refused without it.
@@ -55,6 +56,17 @@ class Submission:
     values: Mapping[str, Any]
     lines: Mapping[str, int]
     logs: Mapping[str, ChallengeLog]
+
+    @property
+    def log_of_seed(self) -> dict[int, str]:
+        """Log names by seed: of the name train_seed<seed>.log, else of the log's own seed line."""
+        found: dict[int, str] = {}
+        for name, log in self.logs.items():
+            match = LOG_NAME.fullmatch(name)
+            seed = int(match[1]) if match else log.integer("seed")
+            if seed is not None:
+                found[seed] = name
+        return found
 
     def finding(self, rule: str, severity: Severity, key: str, message: str) -> Finding:
         """A finding at a key of submission.json."""

@@ -7,7 +7,8 @@ from typing import Any
 from search.challenge_log import EXPECTED, NEEDED, ChallengeLog
 from search.claim import RECORD_TRACK, TRACK_ARTIFACT_BYTES, TRACK_SECONDS, deviation
 from search.finding import Finding, Severity
-from search.verify_files import LOG_NAME, Submission
+from search.run import CODE_FILE
+from search.verify_files import Submission
 
 REFUSE, REVIEW, NOTE = Severity.REFUSE, Severity.REVIEW, Severity.NOTE
 LOG_DIGITS = 8  # of the exact score lines
@@ -18,7 +19,7 @@ WINDOW_TOKENS = 4_096
 
 def score_findings(submission: Submission) -> list[Finding]:
     """Every check of numbers."""
-    by_seed = dict(logs_by_seed(submission))
+    by_seed = submission.log_of_seed
     found = list(seed_findings(submission, by_seed))
     for seed, name in by_seed.items():
         found += log_findings(submission, name, seed)
@@ -31,15 +32,6 @@ def score_findings(submission: Submission) -> list[Finding]:
     found += compliance_findings(submission, list(by_seed.values()))
     found += readme_findings(submission)
     return found
-
-
-def logs_by_seed(submission: Submission) -> Iterator[tuple[int, str]]:
-    """Log names by seed: of the name train_seed<seed>.log, else of the log's own seed line."""
-    for name, log in submission.logs.items():
-        match = LOG_NAME.fullmatch(name)
-        seed = int(match[1]) if match else log.integer("seed")
-        if seed is not None:
-            yield seed, name
 
 
 def seed_findings(submission: Submission, by_seed: Mapping[int, str]) -> Iterator[Finding]:
@@ -75,7 +67,7 @@ def log_findings(submission: Submission, name: str, seed: int) -> Iterator[Findi
         return
     if log.integer("seed") != seed:
         yield _at(log, "seed", name, "logs", f"expected seed {seed}, got {log.text('seed')}")
-    shipped = (submission.folder / "train_gpt.py").stat().st_size
+    shipped = (submission.folder / CODE_FILE).stat().st_size
     code, weights, total = (log.integer(key) or 0 for key in ("code_bytes", "weight_bytes", "total_bytes"))
     if code != shipped:
         yield _at(log, "code_bytes", name, "bytes-code", f"expected {shipped}, as shipped, got {code}")
@@ -135,7 +127,7 @@ def total_findings(submission: Submission, names: list[str]) -> Iterator[Finding
     if values["bytes_total"] != largest:
         message = f"bytes_total: expected {largest}, the largest of the logs, got {values['bytes_total']}"
         yield submission.finding("bytes-total", REFUSE, "bytes_total", message)
-    shipped = (submission.folder / "train_gpt.py").stat().st_size
+    shipped = (submission.folder / CODE_FILE).stat().st_size
     if values.get("bytes_code", shipped) != shipped:
         message = f"bytes_code: expected {shipped}, as shipped, got {values['bytes_code']}"
         yield submission.finding("bytes-code", REFUSE, "bytes_code", message)

@@ -13,7 +13,7 @@ from search.bundle import bundle, pack
 from search.challenge_log import EXPECTED, NEEDED, read_log
 from search.errors import SubmissionError
 from search.finding import Finding, Severity, is_valid
-from search.rerun import Rerun, logged_dataset
+from search.rerun import Rerun, logged_dataset, run_of
 from search.submission import export
 from search.verify import verify
 from trainer.config import Budget, Recipe
@@ -505,6 +505,32 @@ def test_rerun_gives_the_same_digits(folder: Path, rerun: Rerun) -> None:
     assert len(findings) == 1
     assert "the same digits" in findings[0].message
     assert findings[0].file == "train_seed7.log"
+
+
+def test_rerun_of_a_log_that_is_not_named_after_its_seed(folder: Path, rerun: Rerun) -> None:
+    for name in ("train_seed42.log", "train_seed1337.log"):
+        (folder / name).unlink()
+    (folder / "train_seed7.log").rename(folder / "train.log")
+    assert [finding.file for finding in verify(folder, rerun) if finding.rule == "rerun"] == ["train.log"]
+
+
+def test_rerun_with_nothing_to_compare_with(folder: Path, rerun: Rerun) -> None:
+    edit(folder / "train_seed7.log", "final_sliding_window_exact", "final_sliding_window_rounded")
+    findings = verify(folder, rerun)
+    assert rules(findings, Severity.REFUSE) == ["log-lines"]
+    assert "rerun" not in [finding.rule for finding in findings]
+    for path in folder.glob("*.log"):
+        path.write_text("no seed\n")
+        path.rename(folder / "train.log")
+    with pytest.raises(SubmissionError, match="expected a log of a seed to run again, got none"):
+        verify(folder, rerun)
+
+
+@pytest.mark.parametrize(("device", "num_gpus"), [("cpu", 0), ("NVIDIA H100 80GB HBM3", 8)])
+def test_rerun_stays_on_the_kind_of_device_that_measured(tmp_path: Path, device: str, num_gpus: int) -> None:
+    log = read_log(f"python:3.12.3 pytorch:2.13.0 device:{device}\n")
+    run = run_of(tmp_path, 7, Rerun(data_path=tmp_path, num_gpus=8), log, tmp_path / "tokenizer.model")
+    assert run.num_gpus == num_gpus
 
 
 def test_rerun_leaves_the_folder_alone(folder: Path, rerun: Rerun) -> None:
