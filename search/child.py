@@ -11,9 +11,8 @@ from pathlib import Path
 import psutil
 
 from search import guard
-from search.run import Run
+from search.run import CODE_FILE, OUTPUT_FILE, Run
 
-TRAINER_FILE = "train_gpt.py"
 KILL_SECONDS = 10.0
 # What the trainer takes from outside comes from the run alone; the rest belongs to Ray, torchrun or the driver, and
 # CADDIE_STORAGE may hold a password.
@@ -27,7 +26,7 @@ DROPPED_VARIABLES = frozenset(
 
 def command_of(run: Run, launcher_pid: int) -> list[str]:
     """The command line of a run: python for one process, torchrun for more, no process outliving its parent."""
-    trainer = [sys.executable, TRAINER_FILE]
+    trainer = [sys.executable, CODE_FILE]
     if run.world_size == 1:
         return _guarded(str(launcher_pid), trainer)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={run.world_size}"]
@@ -54,9 +53,9 @@ def child_environment(run: Run, inherited: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def process_tree(run: Run, output_name: str) -> Generator[subprocess.Popen[bytes]]:
+def process_tree(run: Run) -> Generator[subprocess.Popen[bytes]]:
     """The started trainer; on leaving, nothing of it lives."""
-    with (run.folder / output_name).open("xb") as output:
+    with (run.folder / OUTPUT_FILE).open("xb") as output:
         process = subprocess.Popen(
             command_of(run, os.getpid()),
             cwd=run.folder,

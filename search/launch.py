@@ -12,17 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.child import TRAINER_FILE, process_tree
+from search.child import process_tree
 from search.errors import StoreError
 from search.ledger import LEASE_SECONDS, Ledger
-from search.run import Finished, Run
-from trainer.result import Failure, FailureKind, Measurement, outcome_from_dict
+from search.run import (
+    CODE_FILE,
+    EVENTS_FILE,
+    LOG_FILE,
+    OUTPUT_FILE,
+    RESULT_FILE,
+    WEIGHT_FILE,
+    Finished,
+    Run,
+    read_outcome,
+)
+from trainer.result import Failure, FailureKind, Measurement
 
-EVENTS_FILE = "events.jsonl"
-RESULT_FILE = "result.json"
-OUTPUT_FILE = "stdout.log"
-OUTPUTS = (EVENTS_FILE, RESULT_FILE, OUTPUT_FILE, "train.log", "weights.bin")
-
+OUTPUTS = (EVENTS_FILE, RESULT_FILE, OUTPUT_FILE, LOG_FILE, WEIGHT_FILE)
 TAIL_BYTES = 65_536  # of the output that is searched for the cause of a crash
 MESSAGE_CHARACTERS = 400
 FINISH_RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
@@ -133,15 +139,15 @@ def _outcome(run: Run, ledger: Ledger, timing: Timing, report: Report | None) ->
     if refusal is not None:
         return Failure(kind=FailureKind.MACHINE, message=refusal)
     tail = EventTail(run.folder / EVENTS_FILE)
-    with process_tree(run, OUTPUT_FILE) as process:
+    with process_tree(run) as process:
         verdict = _watch(process, run, tail, _Contact(ledger, run.run_id, timing, report))
-    result = _result(run.folder / RESULT_FILE)
+    result = _result(run.folder)
     return result or verdict or _crash(run.folder, process.returncode, str(tail.progress.get("phase", "")))
 
 
 def _refusal(folder: Path) -> str | None:
-    if not (folder / TRAINER_FILE).is_file():
-        return f"{folder / TRAINER_FILE}: expected the packed trainer, got no file; does this host see the runs folder?"
+    if not (folder / CODE_FILE).is_file():
+        return f"{folder / CODE_FILE}: expected the packed trainer, got no file; does this host see the runs folder?"
     stale = [name for name in OUTPUTS if (folder / name).exists()]
     if stale:
         return f"{folder}: expected no outputs before the run, got {', '.join(stale)} of an earlier one"
@@ -188,14 +194,13 @@ def _watch(process: subprocess.Popen[bytes], run: Run, tail: EventTail, contact:
             return Failure(kind=FailureKind.CANCELLED, message="cancelled or given up by the driver")
 
 
-def _result(path: Path) -> Measurement | Failure | None:
+def _result(folder: Path) -> Measurement | Failure | None:
     """What the trainer left; None where it left nothing."""
     try:
-        return outcome_from_dict(json.loads(path.read_bytes()))
-    except FileNotFoundError:
-        return None
-    except (ValueError, AttributeError, OSError) as error:
-        return Failure(kind=FailureKind.BUG, message=_line(f"{path}: expected a trainer's result, got {error}"))
+        return read_outcome(folder)
+    except ValueError as error:
+        message = f"{folder / RESULT_FILE}: expected a trainer's result, got {error}"
+        return Failure(kind=FailureKind.BUG, message=_line(message))
 
 
 def _crash(folder: Path, exit_code: int, phase: str) -> Failure:
@@ -208,7 +213,7 @@ def _crash(folder: Path, exit_code: int, phase: str) -> Failure:
     if any(sign in output for sign in OUT_OF_MEMORY_SIGNS):
         kind = FailureKind.OUT_OF_MEMORY
     ended = f"exit code {exit_code}" if exit_code >= 0 else f"killed by signal {-exit_code}"
-    message = _line(f"{TRAINER_FILE} ended without a result, {ended}: {cause or 'no output'}")
+    message = _line(f"{CODE_FILE} ended without a result, {ended}: {cause or 'no output'}")
     return Failure(kind=kind, message=message, phase=phase)
 
 

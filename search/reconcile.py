@@ -1,6 +1,5 @@
 """Taking a study over: one driver at a time, and what became of the runs of the driver before."""
 
-import json
 import os
 import socket
 import uuid
@@ -12,8 +11,9 @@ import psutil
 
 from search.errors import RunnerError
 from search.ledger import LEASE_SECONDS, Driver, Ledger, RunRecord, RunState
+from search.run import read_outcome
 from search.trials import TrialRow, TrialStatus
-from trainer.result import Failure, FailureKind, Measurement, outcome_from_dict
+from trainer.result import Failure, FailureKind, Measurement
 
 Clock = Callable[[], float]  # epoch seconds
 
@@ -114,6 +114,6 @@ def _was_revoked(record: RunRecord) -> bool:
 def _left_result(folder: Path) -> Measurement | Failure | None:
     """result.json of a run whose launcher died before it could record it; the trainer writes it whole or not at all."""
     try:
-        return outcome_from_dict(json.loads((folder / "result.json").read_text()))
-    except (OSError, ValueError):
+        return read_outcome(folder)
+    except ValueError:
         return None

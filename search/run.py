@@ -1,11 +1,20 @@
-"""One execution as the loop, the runner and the launcher see it."""
+"""One execution as the loop, the runner and the launcher see it, and what lies in its folder."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from trainer.result import Failure, Measurement
+from trainer.result import Failure, Measurement, outcome_from_dict
+
+# A run's folder: the program, what the trainer writes there, and what it printed.
+CODE_FILE = "train_gpt.py"
+LOG_FILE = "train.log"
+EVENTS_FILE = "events.jsonl"
+WEIGHT_FILE = "weights.bin"
+RESULT_FILE = "result.json"
+OUTPUT_FILE = "stdout.log"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +39,23 @@ class Run:
     environment: Mapping[str, str]
     deadline_seconds: float
     storage_url: str
+
+
+def read_outcome(folder: Path) -> Measurement | Failure | None:
+    """What the trainer left in its folder, whole; None where it left nothing.
+
+    Raises:
+        ValueError: result.json cannot be read or is no outcome.
+    """
+    try:
+        values = json.loads((folder / RESULT_FILE).read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(values, dict):
+        raise ValueError(f"must be an object, got {values!r}")
+    return outcome_from_dict(values)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,7 +9,7 @@ from search.ledger import START_SECONDS, RunRecord
 from search.plan import MAX_ATTEMPTS, attempt_of, counted, is_settled, retries_due, seeds_due
 from search.proposals import Proposal, Proposals, Unrun
 from search.reconcile import end_lost, left_over
-from search.run import Finished, Progress, Run
+from search.run import CODE_FILE, Finished, Progress, Run
 from search.services import Brake, Services
 from search.spec import RungSpec, StudySpec
 from search.study import RungStudy
@@ -154,7 +154,7 @@ class RungLoop:
 
     def _new_run(self, proposal: Proposal, code: bytes) -> Run:
         run_id, folder = self._new_folder(proposal.number)
-        (folder / "train_gpt.py").write_bytes(code)
+        (folder / CODE_FILE).write_bytes(code)
         data = self._spec.data
         return Run(
             run_id=run_id,

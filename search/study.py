@@ -16,6 +16,7 @@ from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upl
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from search.limits import CONSTRAINTS, LimitValues, failure_violations, measured_violations
+from search.run import CODE_FILE, EVENTS_FILE, LOG_FILE, WEIGHT_FILE
 from search.trials import TrialRow, TrialStatus
 from spaces.fields import recipe_hash, recipe_to_dict
 from trainer.config import Recipe
@@ -36,7 +37,7 @@ MEASURED = (
     "code_bytes",
     "weight_bytes",
 )
-ARTIFACT_FILES = ("train.log", "events.jsonl", "train_gpt.py", "weights.bin")
+ARTIFACT_FILES = (LOG_FILE, EVENTS_FILE, CODE_FILE, WEIGHT_FILE)
 
 
 class RungStudy:

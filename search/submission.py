@@ -13,11 +13,11 @@ from search.claim import Claim, SeedRun
 from search.errors import BundleError, SubmissionError
 from search.finding import Severity
 from search.readme import readme
+from search.run import CODE_FILE, LOG_FILE, WEIGHT_FILE
 from search.strip import is_same_program
 from search.submission_json import requirements, submission_fields
 from search.verify import verify
 
-CODE_FILE = "train_gpt.py"
 READABLE_FILE = "train_gpt_readable.py"
 READABLE_HEADER = """\
 # Readable copy. It was not executed: train_gpt.py was, and this is the code inside it.
@@ -77,7 +77,7 @@ def check_run(run: SeedRun, limit_bytes: int) -> None:
         SubmissionError: a file is missing, a hash or a size differs, or the artifact is over the limit.
     """
     one, code = run.measurement, run.folder / CODE_FILE
-    for name in (CODE_FILE, "train.log"):
+    for name in (CODE_FILE, LOG_FILE):
         if not (run.folder / name).is_file():
             raise SubmissionError(f"{run.folder / name}: expected the run's file, got none")
     content = code.read_bytes()
@@ -102,7 +102,7 @@ def fill(folder: Path, claim: Claim, with_weights: bool) -> None:
     """
     shutil.copyfile(claim.runs[0].folder / CODE_FILE, folder / CODE_FILE)
     for run in claim.runs:
-        shutil.copyfile(run.folder / "train.log", folder / f"train_seed{run.measurement.seed}.log")
+        shutil.copyfile(run.folder / LOG_FILE, folder / f"train_seed{run.measurement.seed}.log")
         if with_weights:
             copy_weights(run, folder)
     tokenizer = copy_tokenizer(claim.origin.tokenizer_path, folder)
@@ -124,7 +124,7 @@ def copy_weights(run: SeedRun, folder: Path) -> None:
     Raises:
         SubmissionError: it is missing or is not the measured one.
     """
-    path = run.folder / "weights.bin"
+    path = run.folder / WEIGHT_FILE
     if not path.is_file():
         raise SubmissionError(f"{path}: expected the run's weights, got none")
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -8,12 +8,12 @@ from pathlib import Path
 from search.bundle import unpack
 from search.errors import BundleError
 from search.finding import Finding, Severity
+from search.run import CODE_FILE
 from search.strip import is_same_program
 from search.submission_json import PYPI_NAMES, library_roots
 from search.trainer_text import imports_of
 
 REFUSE, REVIEW = Severity.REFUSE, Severity.REVIEW
-CODE_FILE = "train_gpt.py"
 READABLE_FILES = ("train_gpt_readable.py", "train_gpt_human.py")
 CODE_SUFFIXES = frozenset(
     {".py", ".pyx", ".pyc", ".pyd", ".so", ".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".sh", ".ipynb"}

@@ -48,7 +48,7 @@ def run_seed(made: Bundle, folder: Path, data: Path, seed: int) -> SeedRun:
         deadline_seconds=120,
         storage_url="",
     )
-    with process_tree(run, "stdout.log") as process:
+    with process_tree(run) as process:
         outcome = read_result(folder, process.wait(timeout=120))
     assert isinstance(outcome, Measurement), outcome
     return SeedRun(folder=folder, measurement=outcome, code_sha256=made.sha256)
