@@ -145,7 +145,7 @@ def verify(
     shards = (data or Path("data") / logged_dataset(folder)) if rerun else None
     request = None
     if shards is not None:
-        from search.drive import count_gpus
+        from search.cluster import count_gpus
 
         request = Rerun(data_path=shards, tokenizer_path=tokenizer, tolerance=tolerance, num_gpus=count_gpus())
     findings = find(folder, request)

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from search.run import Run
 
@@ -56,6 +57,11 @@ def count_slots(nodes: Sequence[Resources], held: Sequence[Need], need: Need) ->
     while _place(free, need.resources):
         count += 1
     return count
+
+
+def count_gpus() -> int:
+    """NVIDIA GPUs that this machine shows, without asking torch, which a driving machine need not have."""
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
 def describe(nodes: Sequence[Resources]) -> str:

@@ -34,7 +34,7 @@ class DatasetCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class _Dataset:
+class Dataset:
     """A dataset whose files can be read: per split, each shard and its name."""
 
     tokenizer: spm.SentencePieceProcessor
@@ -76,8 +76,8 @@ def check_dataset(folder: Path, tokenizer: Path | None = None) -> list[DatasetCh
     checks = [files_check, _check_space_piece(model)]
     if damage:
         return checks
-    dataset = _Dataset(model, shards)
-    token_checks = [_check_range(dataset), _check_special(dataset), *_check_manifest(folder, path, dataset)]
+    dataset = Dataset(model, shards)
+    token_checks = [_check_range(dataset), _check_special(dataset), *check_manifest(folder, path, dataset)]
     checks += token_checks
     if all(check.ok for check in token_checks[:2]):  # otherwise there are no documents to look at
         checks += [_check_text(dataset), _check_bytes(dataset), _check_splits(dataset)]
@@ -117,7 +117,7 @@ def _check_space_piece(tokenizer: spm.SentencePieceProcessor) -> DatasetCheck:
     return DatasetCheck("space piece", False, f"expected a stand-alone {SPACE_PIECE}, got none: BPB would be too good")
 
 
-def _check_range(dataset: _Dataset) -> DatasetCheck:
+def _check_range(dataset: Dataset) -> DatasetCheck:
     vocab_size = dataset.tokenizer.vocab_size()
     for name, ids in (part for parts in dataset.shards.values() for part in parts):
         if (largest := int(ids.max())) >= vocab_size:
@@ -125,7 +125,7 @@ def _check_range(dataset: _Dataset) -> DatasetCheck:
     return DatasetCheck("token range", True, f"all ids are below the tokenizer's {vocab_size}")
 
 
-def _check_special(dataset: _Dataset) -> DatasetCheck:
+def _check_special(dataset: Dataset) -> DatasetCheck:
     """BOS starts each split; no other token without bytes of its own is in the text (no EOS, no padding)."""
     forbidden = [i for i in range(dataset.tokenizer.vocab_size()) if _is_boundary(dataset.tokenizer, i) and i != BOS_ID]
     counts: list[str] = []
@@ -142,7 +142,7 @@ def _check_special(dataset: _Dataset) -> DatasetCheck:
     return DatasetCheck("BOS", True, ", ".join(counts))
 
 
-def _check_manifest(folder: Path, tokenizer: Path, dataset: _Dataset) -> list[DatasetCheck]:
+def check_manifest(folder: Path, tokenizer: Path, dataset: Dataset) -> list[DatasetCheck]:
     """Whether the files are those that the manifest was written for; published datasets have none."""
     path = folder / MANIFEST_NAME
     if not path.exists():
@@ -161,16 +161,21 @@ def _check_manifest(folder: Path, tokenizer: Path, dataset: _Dataset) -> list[Da
     return [DatasetCheck("manifest", True, f"{MANIFEST_NAME} names this tokenizer and these tokens")]
 
 
-def _check_text(dataset: _Dataset) -> DatasetCheck:
+def _check_text(dataset: Dataset) -> DatasetCheck:
     """Whether text and tokens convert into each other: tokens of another vocabulary of the same size do not."""
     sample = [ids.tolist() for ids in islice(dataset.documents("val"), _SAMPLE_DOCUMENTS)]
-    again = dataset.tokenizer.encode(dataset.tokenizer.decode(sample), out_type=int)
-    same = sum(first == second for first, second in zip(sample, again, strict=True))
+    same = count_same(dataset.tokenizer, sample)
     detail = f"{same} of {len(sample)} validation documents encode to their own tokens"
     return DatasetCheck("tokenizer fits", same >= _SAME_FRACTION * len(sample), detail)
 
 
-def _check_bytes(dataset: _Dataset) -> DatasetCheck:
+def count_same(tokenizer: spm.SentencePieceProcessor, documents: list[list[int]]) -> int:
+    """How many documents encode to their own tokens again once they are decoded."""
+    again = tokenizer.encode(tokenizer.decode(documents), out_type=int)
+    return sum(first == second for first, second in zip(documents, again, strict=True))
+
+
+def _check_bytes(dataset: Dataset) -> DatasetCheck:
     """Bytes by the definition, token by token, against the bytes of the decoded document."""
     known: dict[tuple[int, int], int] = {}
     totals: dict[str, str] = {}
@@ -192,7 +197,7 @@ def _check_bytes(dataset: _Dataset) -> DatasetCheck:
     return DatasetCheck("bytes", True, ", ".join(totals.values()))
 
 
-def _check_splits(dataset: _Dataset) -> DatasetCheck:
+def _check_splits(dataset: Dataset) -> DatasetCheck:
     """Whether a validation document is also in train."""
     validation = {document_digest(ids): number for number, ids in enumerate(dataset.documents("val"), start=1)}
     for number, ids in enumerate(dataset.documents("train"), start=1):

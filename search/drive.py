@@ -14,11 +14,14 @@ from typing import Any
 from rich.console import Console
 
 from search.bundle import bundle, flatten, trainer_folder
+from search.cluster import LOCAL_ADDRESS, count_gpus
 from search.display import Display
 from search.errors import RunnerError, SpecError
+from search.late_runner import LateRunner
 from search.launch import execute
 from search.ledger import LEASE_SECONDS, Ledger, RunRecord
 from search.loop import LoopResult, StudyLoop
+from search.preflight import check_data
 from search.promote import trial_to_promote
 from search.reconcile import this_process
 from search.run import Finished, Run
@@ -50,7 +53,13 @@ class Place:
 
 
 def run_study(spec: StudySpec, place: Place, console: Console, max_trials: int | None) -> LoopResult:
-    """Run a study from wherever it stands until it is done or stopped."""
+    """Run a study from wherever it stands until it is done or stopped.
+
+    Raises:
+        DatasetError: no run could train on the data; nothing has been made then.
+        SpecError, StoreError, RunnerError: as StudyLoop.run.
+    """
+    check_study_data(spec, place)
     with study_loop(spec, place, console, max_trials) as loop:
         return loop.run()
 
@@ -58,23 +67,38 @@ def run_study(spec: StudySpec, place: Place, console: Console, max_trials: int |
 def promote_trial(
     study: str, place: Place, console: Console, number: int | None, rung: str | None
 ) -> tuple[str, LoopResult]:
-    """Queue a trial into the rung after its own and run that rung; returns the rung's name and how it went."""
+    """Queue a trial into the rung after its own and run that rung; returns the rung's name and how it went.
+
+    Raises:
+        DatasetError: no run could train on the data.
+        SpecError, StoreError, RunnerError: as StudyLoop.promote and StudyLoop.run.
+    """
     storage = open_storage(place.storage)
     spec, studies = stored_spec(storage, study), load_rungs(storage, study)
     source = rung or spec.rungs[0].name
     if source not in studies:
         raise SpecError(f"promote: rung must be one of {', '.join(studies)}, got {source}")
     row = trial_to_promote(read_rows(studies[source], source), number)
+    check_study_data(spec, place)
     with study_loop(spec, place, console, None) as loop:
         target = loop.promote(row)
         return target, loop.run(only_rung=target)
 
 
+def check_study_data(spec: StudySpec, place: Place) -> None:
+    """Refuse data that no run could train on, as far as this machine sees it.
+
+    Raises:
+        DatasetError: see check_data.
+    """
+    if place.address == LOCAL_ADDRESS or spec.data.path.exists():  # on a cluster, data may lie on the workers only
+        recipes = (spec.base_recipe(), *spec.queued_recipes())
+        check_data(spec.data.path, spec.data.tokenizer, {recipe.model.vocab_size for recipe in recipes})
+
+
 @contextmanager
 def study_loop(spec: StudySpec, place: Place, console: Console, max_trials: int | None) -> Generator[StudyLoop]:
     """A loop over a study with everything it works with; Ctrl-C presses its brake."""
-    from search.runner import RayRunner  # imports Ray, which takes a second and is not needed by other commands
-
     quiet_optuna()
     storage, ledger = open_storage(place.storage), Ledger.open(place.storage)
     brake = Brake(trials_left=max_trials)
@@ -83,7 +107,7 @@ def study_loop(spec: StudySpec, place: Place, console: Console, max_trials: int 
     last_budget = spec.rungs[-1].to_budget()  # a trial is refused for what its recipe would take at the end
     with (
         closing(ledger),
-        closing(RayRunner(ledger, place.address)) as runner,
+        closing(LateRunner(ledger, place.address, announce=console.print)) as runner,
         Display(console, spec, time.monotonic) as display,
         pressing_on_interrupt(brake, console),
     ):
@@ -134,17 +158,17 @@ def train_once(
 
     Raises:
         ConfigError: the recipe does not fit the budget.
-        RunnerError: the folder cannot be written.
+        DatasetError: it could not train on the data.
+        RunnerError: the folder cannot be written, or there are GPUs, but fewer than processes.
     """
     check_fits(recipe, budget)
-    run_id = f"{TRAIN_STUDY}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    folder = place.runs.absolute() / TRAIN_STUDY / run_id
+    check_data(data, tokenizer, [recipe.model.vocab_size])
+    num_gpus = count_gpus()
+    if 0 < num_gpus < budget.world_size:
+        raise RunnerError(f"world_size: expected at most {num_gpus}, one process a GPU, got {budget.world_size}")
     code = bundle(recipe, budget).packed
-    try:
-        folder.mkdir(parents=True)
-        (folder / "train_gpt.py").write_bytes(code)
-    except OSError as error:
-        raise RunnerError(f"{folder}: expected a folder that can be written, got {error.strerror}") from error
+    folder = new_train_folder(place.runs, code)
+    run_id = folder.name
     with closing(Ledger.open(place.storage)) as ledger:
         now = time.time()
         ledger.insert(
@@ -166,7 +190,7 @@ def train_once(
             run_id=run_id,
             folder=folder,
             world_size=budget.world_size,
-            num_gpus=min(budget.world_size, count_gpus()),
+            num_gpus=min(budget.world_size, num_gpus),
             accelerator=None,
             environment={
                 "DATA_PATH": str(data.absolute()),
@@ -180,6 +204,16 @@ def train_once(
         return folder, execute(run, report=report)
 
 
-def count_gpus() -> int:
-    """NVIDIA GPUs that this machine shows, without asking torch, which a driving machine need not have."""
-    return len(list(Path("/dev").glob("nvidia[0-9]*")))
+def new_train_folder(runs: Path, code: bytes) -> Path:
+    """A new folder, named by the time, that holds train_gpt.py.
+
+    Raises:
+        RunnerError: it cannot be written.
+    """
+    folder = runs.absolute() / TRAIN_STUDY / f"{TRAIN_STUDY}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True)
+        (folder / "train_gpt.py").write_bytes(code)
+    except OSError as error:
+        raise RunnerError(f"runs folder {runs}: must be a folder that can be written, got {error.strerror}") from error
+    return folder

@@ -9,7 +9,8 @@ from optuna.storages import RDBStorage
 
 from search.errors import RunnerError, SpecError
 from search.ledger import LEASE_SECONDS, Driver
-from search.promote import queue_promoted, top_recipes
+from search.plan import is_done
+from search.promote import missing_seeds, queue_promoted, top_recipes
 from search.proposals import params_finder
 from search.reconcile import claim_study
 from search.rung_loop import RungLoop
@@ -22,6 +23,7 @@ from search.store import (
     open_rung,
     optuna_answering,
     rung_study_name,
+    study_names,
 )
 from search.study import RungStudy
 from search.trials import TrialRow
@@ -71,6 +73,9 @@ class StudyLoop:
         if only_rung is not None and only_rung not in names:
             raise SpecError(f"study {self._spec.name}: rung must be one of {', '.join(names)}, got {only_rung}")
         with self._driving():
+            if self._spec.name not in study_names(self._storage):
+                self._prepare(self._spec.rungs[0])  # a study that fits no machine is not made: it can still change
+            self._define()
             return self._run_rungs(names if only_rung is None else [only_rung])
 
     def promote(self, source: TrialRow) -> str:
@@ -81,33 +86,43 @@ class StudyLoop:
 
         Raises:
             SpecError: there is no rung after that one, or the trial is in it already.
-            RunnerError: another process drives this study.
+            RunnerError: another process drives this study, or no run of that rung could ever start.
         """
         names = [rung.name for rung in self._spec.rungs]
         if source.rung not in names[:-1]:
             raise SpecError(f"promote: rung must have a rung after it, got {source.rung} of {', '.join(names)}")
         target = self._spec.rungs[names.index(source.rung) + 1]
         with self._driving():
-            if not queue_promoted(source, self._rung_study(target), target.seeds, self._params_of):
+            self._define()
+            study = self._rung_study(target)
+            if not missing_seeds(source, study, target.seeds):
                 raise SpecError(
                     f"promote: trial {source.rung}/{source.number} must be new to {target.name}, got it again"
                 )
+            self._prepare(target)
+            queue_promoted(source, study, target.seeds, self._params_of)
         return target.name
 
     @contextmanager
     def _driving(self) -> Generator[None]:
-        """Hold the study's lease, with every rung's Optuna study made."""
+        """Hold the study's lease; what can be refused without Ray is refused before it starts."""
         with optuna_answering(self._storage.url):
             check_definition(self._storage, self._spec)
             self._check_runs_folder()
             self._keep()
             try:
-                for rung in self._spec.rungs:
-                    define_rung(self._open(rung), self._spec, rung)
                 yield
             finally:
                 self._kept_at = float("-inf")
                 self._services.ledger.release(self._spec.name, self._driver.owner)
+
+    def _define(self) -> None:
+        """Make every rung's Optuna study, or bring its definition up to date."""
+        for rung in self._spec.rungs:
+            define_rung(self._open(rung), self._spec, rung)
+
+    def _prepare(self, rung: RungSpec) -> int:
+        return self._services.runner.prepare(rung.name, rung.to_budget().world_size, rung.accelerator)
 
     def _run_rungs(self, names: list[str]) -> LoopResult:
         settled: list[str] = []
@@ -123,12 +138,15 @@ class StudyLoop:
         return LoopResult(settled=tuple(settled))
 
     def _drive(self, rung: RungSpec) -> bool:
-        runner = self._services.runner
-        num_gpus = runner.prepare(rung.name, rung.to_budget().world_size, rung.accelerator)
-        study = self._rung_study(rung, slots=runner.free_slots)
+        study = self._rung_study(rung)
         if rung is self._spec.rungs[0]:
             self._queue_first(rung, study)
         self._services.observer.rung_started(rung.name, study.rows())
+        if is_done(study.rows(), rung.trials, rung.seeds):
+            self._services.observer.rung_finished(rung.name, study.rows())
+            return True
+        num_gpus = self._prepare(rung)
+        study = self._rung_study(rung, slots=self._services.runner.free_slots)
         loop = RungLoop(self._spec, rung, study, num_gpus, self._services, self._brake, self._keep)
         is_settled = loop.drive()
         if is_settled:

@@ -69,6 +69,12 @@ def is_settled(rows: Sequence[TrialRow], trials: int | None, seed: int) -> bool:
     return has_all and not any(row.is_open for row in rows)
 
 
+def is_done(rows: Sequence[TrialRow], trials: int | None, seeds: Sequence[int]) -> bool:
+    """Whether a rung is settled and nothing would be queued in it again: no machine is needed for it."""
+    has_seeds = trials is None or not seeds_due(rows, seeds)
+    return is_settled(rows, trials, seeds[0]) and has_seeds and not retries_due(rows)
+
+
 def twin_of(rows: Sequence[TrialRow], number: int, key: tuple[str, int]) -> TrialRow | None:
     """The earliest other trial with this recipe and seed that has a result or will have one."""
     twins = (row for row in rows if row.key == key and row.number != number and row.status in TWIN_STATUSES)

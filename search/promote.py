@@ -48,11 +48,16 @@ def queue_promoted(source: TrialRow, target: RungStudy, seeds: Sequence[int], fi
     recipe = source.recipe
     if recipe is None:
         raise SpecError(f"trial {source.rung}/{source.number}: must have a recipe to be promoted, got {source.reason}")
-    present = {row.key for row in target.rows()}
-    missing = [seed for seed in seeds if (source.attributes["recipe_hash"], seed) not in present]
+    missing = missing_seeds(source, target, seeds)
     for seed in missing:
         target.queue(recipe, seed, find_params(recipe), promoted_from=f"{source.rung}/{source.number}")
     return len(missing)
+
+
+def missing_seeds(source: TrialRow, target: RungStudy, seeds: Sequence[int]) -> list[int]:
+    """The seeds that a trial's recipe is not yet in a later rung with."""
+    present = {row.key for row in target.rows()}
+    return [seed for seed in seeds if (source.attributes["recipe_hash"], seed) not in present]
 
 
 def trial_to_promote(rows: Sequence[TrialRow], number: int | None) -> TrialRow:

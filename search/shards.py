@@ -1,5 +1,7 @@
 """Token shards: 256 little-endian int32 of header, then uint16 token ids. Needs no torch."""
 
+import re
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -10,6 +12,7 @@ from search.errors import DatasetError
 MAGIC = 20240520
 VERSION = 1
 HEADER_BYTES = 1024
+_INDEX = re.compile(r"fineweb_[a-z]+_(\d+)\.bin")
 Ids = np.ndarray[tuple[int], np.dtype[np.uint16]]
 
 
@@ -22,12 +25,19 @@ def list_shards(folder: Path, split: str) -> list[Path]:
     """The shards of a split, in order.
 
     Raises:
-        DatasetError: there are none.
+        DatasetError: there is no such folder, it has none, or one is missing between two others.
     """
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: expected a folder of shards, got none; caddie data build makes one")
     # Not fineweb_val_*: sidecars named fineweb_val_bytes_* hold byte counts, not tokens.
     paths = sorted(folder.glob(f"fineweb_{split}_[0-9]*.bin"))
     if not paths:
         raise DatasetError(f"{folder}: expected fineweb_{split}_*.bin, got no such file")
+    indices = sorted(int(match[1]) for path in paths if (match := _INDEX.fullmatch(path.name)))
+    for before, after in pairwise(indices):
+        if after > before + 1:
+            missing = shard_path(folder, split, before + 1)
+            raise DatasetError(f"{missing}: expected a shard before {split} shard {after}, got no such file")
     return paths
 
 
@@ -35,12 +45,16 @@ def read_shard(path: Path) -> Ids:
     """The token ids of a shard, mapped from the file.
 
     Raises:
-        DatasetError: magic, version or length differ from what they must be.
+        DatasetError: it cannot be read, or magic, version or length differ from what they must be.
     """
-    size = path.stat().st_size
+    try:
+        size = path.stat().st_size
+        header = np.fromfile(path, dtype="<i4", count=HEADER_BYTES // 4)
+    except OSError as error:
+        raise DatasetError(f"{path}: expected a shard, got {error.strerror}") from error
     if size < HEADER_BYTES + 2:
         raise DatasetError(f"{path}: expected a header of {HEADER_BYTES} bytes and tokens, got {size} bytes")
-    magic, version, count = (int(value) for value in np.fromfile(path, dtype="<i4", count=3))
+    magic, version, count = (int(value) for value in header[:3])
     for name, expected, got in (
         ("magic", MAGIC, magic),
         ("version", VERSION, version),

@@ -366,7 +366,7 @@ def test_finds_shards_other_than_the_manifest_says(dataset: Path) -> None:
 
 
 def test_unusable_dataset(dataset: Path, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"nowhere: expected fineweb_train_\*\.bin, got no such file"):
+    with pytest.raises(DatasetError, match=r"nowhere: expected a folder of shards, got none"):
         check_dataset(tmp_path / "nowhere")
     with pytest.raises(DatasetError, match="expected a SentencePiece model, got No such file"):
         check_dataset(dataset, tmp_path / "gone.model")
