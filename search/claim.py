@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
-from search.limits import LimitValues
+from search.spec_parts import Limits
 from trainer.config import Budget, ClipRule, Recipe
 from trainer.result import Measurement
 
@@ -50,7 +50,7 @@ class Origin:
     trial_number: int
     recipe: Recipe
     budget: Budget
-    limits: LimitValues
+    limits: Limits
     num_trials: int
     gpu_hours: float
     data_path: Path

@@ -178,10 +178,6 @@ class Ledger:
         """All runs, or those of one study, oldest first."""
         return self._select(sa.true() if study is None else _runs.c.study == study)
 
-    def expired(self, now: float) -> list[RunRecord]:
-        """Open runs whose lease has passed: their worker is lost, or never started."""
-        return self._select(_runs.c.state.in_(_OPEN_VALUES) & (_runs.c.lease_expires_at < now))
-
     def claim(self, study: str, driver: Driver, now: float, lease: float = LEASE_SECONDS) -> Driver | None:
         """Become, or stay, the one driver of a study. None when it worked, else who drives it now."""
         is_ours_or_free = (_drivers.c.owner == driver.owner) | (_drivers.c.lease_expires_at < now)

@@ -1,30 +1,18 @@
 """How far an outcome is over the study's limits: the constraints that samplers and the dashboard see."""
 
-from typing import Protocol
-
+from search.spec_parts import Limits
 from trainer.result import Failure, FailureKind, Measurement
 
 CONSTRAINTS = ("artifact_bytes", "train_seconds", "eval_seconds")  # this order in every trial: GPSampler goes by it
 UNKNOWN_VIOLATION = 1.0
 
 
-class LimitValues(Protocol):
-    """What a result may cost, inclusive; search.spec.Limits."""
-
-    @property
-    def artifact_bytes(self) -> int: ...  # noqa: D102
-    @property
-    def train_seconds(self) -> float: ...  # noqa: D102
-    @property
-    def eval_seconds(self) -> float: ...  # noqa: D102
-
-
-def measured_violations(measurement: Measurement, limits: LimitValues) -> dict[str, float]:
+def measured_violations(measurement: Measurement, limits: Limits) -> dict[str, float]:
     """By constraint, how far a measurement is over its limit, relative to the limit and clipped to [-1, 10]."""
     return {name: _relative(getattr(measurement, name), getattr(limits, name)) for name in CONSTRAINTS}
 
 
-def failure_violations(failure: Failure, predicted_bytes: int | None, limits: LimitValues) -> dict[str, float]:
+def failure_violations(failure: Failure, predicted_bytes: int | None, limits: Limits) -> dict[str, float]:
     """Violations that stand in for what a failed run never measured.
 
     A recipe refused for its size is as far over as its prediction says, and nothing is held against its times, so that

@@ -3,7 +3,7 @@
 import os
 import socket
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,6 @@ from search.ledger import LEASE_SECONDS, Driver, Ledger, RunRecord, RunState
 from search.run import read_outcome
 from search.trials import TrialRow, TrialStatus
 from trainer.result import Failure, FailureKind, Measurement
-
-Clock = Callable[[], float]  # epoch seconds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from search.ledger import Ledger
-from search.reconcile import Clock
 from search.run import Runner
 from search.store import ArtifactStore
 from search.trials import TrialRow
@@ -55,7 +54,7 @@ class Services:
     bundle: Callable[[Recipe, Budget], bytes]
     predict_bytes: Callable[[Recipe, int], int]
     runner: Runner
-    clock: Clock
+    clock: Callable[[], float]
     sleep: Callable[[float], None]
     runs_folder: Path
     observer: LoopObserver

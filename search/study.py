@@ -15,8 +15,9 @@ import optuna
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from search.limits import CONSTRAINTS, LimitValues, failure_violations, measured_violations
+from search.limits import CONSTRAINTS, failure_violations, measured_violations
 from search.run import CODE_FILE, EVENTS_FILE, LOG_FILE, WEIGHT_FILE
+from search.spec_parts import Limits
 from search.trials import TrialRow, TrialStatus
 from spaces.fields import recipe_hash, recipe_to_dict
 from trainer.config import Recipe
@@ -47,7 +48,7 @@ class RungStudy:
         optuna: the Optuna study itself.
     """
 
-    def __init__(self, study: optuna.Study, *, rung: str, objectives: Sequence[str], limits: LimitValues) -> None:
+    def __init__(self, study: optuna.Study, *, rung: str, objectives: Sequence[str], limits: Limits) -> None:
         self.optuna = study
         self.rung = rung
         self.objectives = tuple(objectives)

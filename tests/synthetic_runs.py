@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from search.bundle import pack
 from search.claim import Claim, Entry, Origin, SeedRun
+from search.spec_parts import Limits
 from trainer.config import Budget, Recipe
 from trainer.events import Packed, Scored, TrainStep, TrainStopped, Validated, render
 from trainer.result import Measurement
@@ -29,15 +30,6 @@ def run():
 run()
 """
 WEIGHTS = b"weights of the artifact"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits as a study file has them."""
-
-    artifact_bytes: int = 16_000_000
-    train_seconds: float = 600.0
-    eval_seconds: float = 600.0
 
 
 def measurement_of(seed: int, code: bytes, **changes: object) -> Measurement:

@@ -21,6 +21,7 @@ from optuna.trial import TrialState
 
 from search.dashboard import Server, ShownStorage, application, serve
 from search.errors import RunnerError, StoreError
+from search.spec_parts import Limits
 from search.store import open_artifacts, open_rung, open_storage
 from search.study import RungStudy
 from spaces.recipes import named_recipe
@@ -28,17 +29,7 @@ from trainer.result import Failure, FailureKind, Measurement
 
 pytestmark = pytest.mark.xdist_group("dashboard")  # one process fills the database, once
 
-LIMIT = 16_000_000
 MINIMIZE, MAXIMIZE = StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits as a study file has them."""
-
-    artifact_bytes: int = LIMIT
-    train_seconds: float = 600.0
-    eval_seconds: float = 600.0
 
 
 MEASUREMENT = Measurement(

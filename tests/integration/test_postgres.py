@@ -49,7 +49,7 @@ def test_a_run_from_queue_to_result(postgres_url: str) -> None:
     assert ledger.start("run-1", "host", 4_194_304, "NVIDIA H100", 1_762_000_001.25, 60.0)
     assert not ledger.start("run-1", "another", 1, "cpu", 1_762_000_002.0)
     assert ledger.beat("run-1", {"phase": "train", "train_loss": float("inf"), "note": "\x00 \u20ac"}, 1_762_000_030.0)
-    assert ledger.expired(1_762_000_031.0) == []
+    assert ledger.get("run-1").lease_expires_at == 1_762_000_150.0  # LEASE_SECONDS after the beat
     assert ledger.finish("run-1", measurement(val_bpb=1.0 / 3.0), 240.5, 1_762_000_100.5)
     assert not ledger.finish("run-1", failure(FailureKind.MACHINE), 1.0, 1_762_000_200.0)
     run = ledger.get("run-1")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import brotli
 import pytest
-from synthetic_runs import Limits
 
 from search.bundle import Bundle, bundle
 from search.child import process_tree
@@ -14,6 +13,7 @@ from search.claim import Claim, Entry, Origin, SeedRun
 from search.finding import is_valid
 from search.rerun import Rerun, read_result
 from search.run import Run
+from search.spec_parts import Limits
 from search.submission import export
 from search.verify import verify
 from trainer.config import Budget, Compressor, EvalConfig, ModelConfig, QuantConfig, Recipe, ScheduleConfig

@@ -7,11 +7,12 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 import pytest
-from synthetic_runs import WEIGHTS, Limits, make_claim, make_run, packed_code
+from synthetic_runs import WEIGHTS, make_claim, make_run, packed_code
 
 from search.bundle import bundle, pack, unpack
 from search.claim import OPEN_TRACK, RECORD_TRACK, Claim, Entry, SeedRun, technique_phrases
 from search.errors import SubmissionError
+from search.spec_parts import Limits
 from search.submission import export
 from search.submission_json import requirements
 from search.verify import verify
