@@ -170,11 +170,20 @@ def reading_only(app: "WSGIApplication") -> "WSGIApplication":
     def filtered(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] in METHODS:
             return app(environ, start_response)
+        skip_body(environ)
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(REFUSAL)))]
         start_response("405 Method Not Allowed", [*headers, ("Allow", ", ".join(METHODS))])
         return [REFUSAL]
 
     return filtered
+
+
+def skip_body(environ: "WSGIEnvironment") -> None:
+    """Read a request's body to its end: closing before that resets the connection, and the answer may be lost."""
+    length = str(environ.get("CONTENT_LENGTH") or "0")
+    left = int(length) if length.isdigit() else 0
+    while left > 0 and (part := environ["wsgi.input"].read(min(left, 65_536))):
+        left -= len(part)
 
 
 def show_constraints(trial: FrozenTrial) -> FrozenTrial:
