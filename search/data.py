@@ -86,7 +86,8 @@ def build_dataset(
     Source: openai/parameter-golf, its shard exporter.
     """
     if (val_docs is None) != (val_documents > 0):
-        raise DatasetError(f"val_documents: expected a count, or 0 and val_docs, got {val_documents} and {val_docs}")
+        got = f"both, {val_documents} and {val_docs}" if val_docs else "neither"
+        raise DatasetError(f"validation: expected either --val-documents COUNT or --val-docs FILE, got {got}")
     if out.exists():
         raise DatasetError(f"{out}: expected a new folder, got one that exists")
     try:

@@ -13,18 +13,24 @@ from search.errors import StoreError
 
 SQLITE_TIMEOUT_SECONDS = 60.0
 CONNECT_TIMEOUT_SECONDS = 10
+DIALECTS = ("sqlite", "postgresql")
+USABLE = "sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME"
 
 
 def resolve_url(url: str) -> str:
     """The URL with an SQLite path made absolute, so that workers in other folders open the same file.
 
     Raises:
-        StoreError: the URL is malformed, or is an SQLite database in memory, which no worker could see.
+        StoreError: the URL is malformed, of a database that this version cannot use, or an SQLite database in memory,
+            which no worker could see.
     """
     try:
         parsed = sa.make_url(url)
     except (ArgumentError, ValueError) as error:  # ValueError: a port that is no number
-        raise StoreError("storage: expected a URL such as sqlite:///caddie.db, got something else") from error
+        got = "something else" if "@" in url else url  # where a password may be in it, it is not shown
+        raise StoreError(f"storage: expected a URL such as sqlite:///caddie.db, got {got}") from error
+    if parsed.get_backend_name() not in DIALECTS:
+        raise StoreError(f"storage {shown(url)}: expected {USABLE}, got {parsed.drivername}")
     if parsed.get_backend_name() != "sqlite":
         return url
     if not parsed.database or parsed.database == ":memory:":
@@ -63,9 +69,19 @@ def answering(url: str) -> Generator[None]:
     except SQLAlchemyError as error:
         cause: object = error.orig if isinstance(error, DBAPIError) else error
         line = " ".join(str(cause).split())
-        raise StoreError(f"storage {shown(url)}: expected a database that answers, got {line}") from error
+        raise StoreError(
+            f"storage {shown(url)}: expected a database that answers, got {line}{_missing_folder(url)}"
+        ) from error
     except (ModuleNotFoundError, CommandError) as error:
         raise StoreError(f"storage {shown(url)}: expected a database this version can use, got {error}") from error
+
+
+def _missing_folder(url: str) -> str:
+    """What SQLite does not say: that the folder of its file is not there."""
+    parsed = sa.make_url(url)
+    folder = Path(parsed.database or "").parent
+    is_missing = parsed.get_backend_name() == "sqlite" and not folder.is_dir()
+    return f": there is no folder {folder}" if is_missing else ""
 
 
 def shown(url: str) -> str:

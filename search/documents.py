@@ -33,6 +33,8 @@ def read_documents(path: Path) -> Iterator[str]:
             for line_number, line in enumerate(lines, start=1):
                 if line.strip():
                     yield _document(line, f"{path}:{line_number}")
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path}: expected a file of documents, got no such file") from error
     except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError, zlib.error, zstandard.ZstdError) as error:
         raise DatasetError(f"{path}: expected readable documents, got {error} after line {line_number}") from error
 

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import scipy.stats
 from rich.table import Table
 
 from search.ledger import Ledger, RunState
@@ -79,6 +78,8 @@ def rank_correlation(low: Sequence[TrialRow], high: Sequence[TrialRow]) -> dict[
     shared = sorted(low_scores.keys() & high_scores.keys())
     if len(shared) < FEWEST_RANKED:
         return {"recipes": len(shared), "spearman": None}
+    import scipy.stats  # takes a second, and few calls come this far
+
     result: Any = scipy.stats.spearmanr([low_scores[key] for key in shared], [high_scores[key] for key in shared])
     return {"recipes": len(shared), "spearman": float(result.statistic)}
 

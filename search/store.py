@@ -116,8 +116,9 @@ def _study_attributes(storage: RDBStorage, study: str) -> Mapping[str, Any]:
     for frozen in storage.get_all_studies():
         if frozen.study_name.rpartition("/")[0] == study and DEFINITION in frozen.user_attrs:
             return frozen.user_attrs
-    known = ", ".join(study_names(storage)) or "none yet"
-    raise StoreError(f"storage {shown(storage.url)}: expected a study {study}, got only: {known}")
+    names = study_names(storage)
+    known = f"only: {', '.join(names)}" if names else "no study yet"
+    raise StoreError(f"storage {shown(storage.url)}: expected a study {study}, got {known}")
 
 
 def load_rungs(storage: RDBStorage, study: str) -> dict[str, optuna.Study]:

@@ -203,11 +203,13 @@ def test_another_folder_opens_the_same_file(tmp_path: Path, monkeypatch: pytest.
 
 
 BAD_URLS = {
-    "sqlite:////no/such/folder/caddie.db": "unable to open database file",
+    "sqlite:////no/such/folder/caddie.db": "unable to open database file: there is no folder /no/such/folder",
     "sqlite://": "expected an SQLite file",
     "sqlite:///:memory:": "expected an SQLite file",
-    "foo://somewhere": "Can't load plugin: sqlalchemy.dialects:foo",
-    "not a url": "expected a URL such as sqlite:///caddie.db",
+    "foo://somewhere": "expected sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME, got foo",
+    "mysql://caddie:secret@somewhere/caddie": "got mysql",
+    "not a url": "expected a URL such as sqlite:///caddie.db, got not a url",
+    "caddie:secret@somewhere": "got something else",
     "postgresql+psycopg://caddie:secret@no-such-host.invalid/caddie": "resolve",
     "postgresql+psycopg://caddie:secret@127.0.0.1:1/caddie": "refused",
     "postgresql://caddie:secret@127.0.0.1:not-a-port/caddie": "expected a URL such as",
