@@ -14,6 +14,7 @@ PATTERNS: Mapping[str, re.Pattern[str]] = MappingProxyType(
         "world_size": re.compile(r"^world_size:(?P<value>\d+)"),
         "model_params": re.compile(r"^model_params:(?P<value>\d+)"),
         "dataset": re.compile(r"^train_loader:dataset:(?P<value>\S+)"),
+        "tokenizer_sha256": re.compile(r"^tokenizer_sha256:(?P<value>[0-9a-f]{64})\s*$"),
         "train_shards": re.compile(r"^train_loader:.*\btrain_shards:(?P<value>\d+)"),
         "val_tokens": re.compile(r"^val_loader:.*\btokens:(?P<value>\d+)"),
         "train_loss": re.compile(r"^step:\d+/\d+ train_loss:(?P<value>\d+\.\d+)"),

@@ -1,5 +1,6 @@
 """Whether submission.json, the logs and the shipped bytes say the same, and keep the challenge's limits."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from statistics import fmean
 from typing import Any
@@ -23,6 +24,7 @@ def score_findings(submission: Submission) -> list[Finding]:
     found = list(seed_findings(submission, by_seed))
     for seed, name in by_seed.items():
         found += log_findings(submission, name, seed)
+        found += tokenizer_findings(submission, name)
     if any(finding.severity is REFUSE for finding in found):
         return found
     results: Mapping[str, Any] = submission.values.get("seed_results", {})
@@ -84,6 +86,15 @@ def log_findings(submission: Submission, name: str, seed: int) -> Iterator[Findi
     if tokens is not None and not any(0 <= full - tokens <= WINDOW_TOKENS for full in VALIDATION_TOKENS):
         message = f"expected the whole frozen validation split, got {tokens} tokens"
         yield _at(log, "val_tokens", name, "validation-split", message, REVIEW)
+
+
+def tokenizer_findings(submission: Submission, name: str) -> Iterator[Finding]:
+    """Where a log says which tokenizer counted its bytes, that one is shipped; another gives another score."""
+    log, folder = submission.logs[name], submission.folder / "tokenizers"
+    expected = log.text("tokenizer_sha256")
+    shipped = {hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.model")}
+    if expected is not None and shipped and expected not in shipped:
+        yield _at(log, "tokenizer_sha256", name, "tokenizer", f"expected {expected}, got another in tokenizers/")
 
 
 def _at(log: ChallengeLog, key: str, name: str, rule: str, message: str, severity: Severity = REFUSE) -> Finding:

@@ -94,6 +94,7 @@ def log_of(one: Measurement, val_tokens: int = 62_021_845) -> str:
         f"model_params:{one.num_parameters}",
         f"world_size:{one.world_size} compute_dtype:torch.bfloat16",
         f"seed:{one.seed}",
+        f"tokenizer_sha256:{hashlib.sha256(b'tokenizer').hexdigest()}",
     ]
     return "\n".join(header + [line for event in events for line in render(event)]) + "\n"
 

@@ -229,6 +229,7 @@ def describe(session: Session, model: Gpt, num_val_tokens: int) -> RunDescribed:
         f"run_id:{environment.run_id}",
         f"python:{platform.python_version()} pytorch:{torch.__version__} device:{environment.device_name}",
         f"val_bpb:enabled tokenizer_kind=sentencepiece tokenizer_path={environment.tokenizer_path.name}",
+        f"tokenizer_sha256:{hashlib.sha256(environment.tokenizer_path.read_bytes()).hexdigest()}",
         f"train_loader:dataset:{environment.data_path.name} train_shards:{num_shards}",
         f"val_loader:shards pattern=fineweb_val_*.bin tokens:{num_val_tokens}",
         f"model_params:{model.num_parameters}",
