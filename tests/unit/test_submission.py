@@ -91,6 +91,7 @@ def test_one_seed_has_no_deviation(tmp_path: Path) -> None:
         ({"device": "cpu", "world_size": 1}, Budget(train_tokens=1)),
         ({"world_size": 4}, Budget(train_seconds=600.0, world_size=4)),
         ({"train_seconds": 600.1}, Budget(train_seconds=600.0, world_size=8)),
+        ({"eval_seconds": 600.1}, Budget(train_seconds=600.0, world_size=8)),
         ({}, Budget(train_seconds=600.0, world_size=8, eval_tokens=1_000_000)),
     ],
 )
@@ -270,6 +271,12 @@ def test_refuses_weights_that_are_not_the_measured_ones(tmp_path: Path) -> None:
     refused(claim, tmp_path / "out2", "expected the measured sha256", with_weights=True)
     (claim.runs[0].folder / "weights.bin").unlink()
     refused(claim, tmp_path / "out2", "expected the run's weights", with_weights=True)
+
+
+def test_refuses_another_tokenizer_than_the_runs_had(tmp_path: Path) -> None:
+    claim = make_claim(tmp_path)
+    claim.origin.tokenizer_path.write_bytes(b"built anew since")
+    refused(claim, tmp_path / "out", r"train_seed1337.log:\d+: tokenizer_sha256: expected \w{64}, got another")
 
 
 def test_refuses_code_that_is_not_packed(tmp_path: Path) -> None:
