@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from search.cli_output import print_marked
+
 data_app = typer.Typer(no_args_is_help=True, help="Datasets: documents to shards and a tokenizer, and their checks.")
 
 
@@ -13,10 +15,14 @@ data_app = typer.Typer(no_args_is_help=True, help="Datasets: documents to shards
 def build(
     docs: Annotated[Path, typer.Option(help='JSON lines of {"text": ...}; .xz, .gz, .zst and .bz2 are unpacked.')],
     out: Annotated[Path, typer.Option(help="New folder for shards and tokenizer.model.")],
-    vocab_size: Annotated[int, typer.Option(help="Of the tokenizer.")] = 1024,
-    val_documents: Annotated[int, typer.Option(help="The first so many documents are validation.")] = 0,
-    val_docs: Annotated[Path | None, typer.Option(help="Validation documents from a file of their own.")] = None,
-    tokenizer: Annotated[Path | None, typer.Option(help="Use this one instead of training one.")] = None,
+    vocab_size: Annotated[int, typer.Option(help="Pieces of the tokenizer.")] = 1024,
+    val_documents: Annotated[
+        int, typer.Option(help="How many documents, the first ones, are for validation; this or --val-docs.")
+    ] = 0,
+    val_docs: Annotated[Path | None, typer.Option(help="A file of its own with the validation documents.")] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="A SentencePiece model.", show_default="one trained on these documents")
+    ] = None,
 ) -> None:
     """Build shards, and a tokenizer unless one is given, from documents."""
     from search.data import build_dataset
@@ -29,13 +35,15 @@ def build(
         )  # fmt: skip
     for split, count in counts.items():
         console.print(f"{split}: {count.documents:,} documents, {count.tokens:,} tokens", highlight=False)
-    console.print(f"Written to {out}. Next: caddie data check {out}", soft_wrap=True, highlight=False)
+    console.print(f"Written to {out}. Next: caddie data check {out}", soft_wrap=True, highlight=False, markup=False)
 
 
 @data_app.command()
 def check(
     folder: Annotated[Path, typer.Argument(help="Folder of shards.")],
-    tokenizer: Annotated[Path | None, typer.Option(help="None takes tokenizer.model in the folder.")] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="A SentencePiece model.", show_default="tokenizer.model in the folder")
+    ] = None,
 ) -> None:
     """Prove a dataset: headers, ids, BOS, the byte table against text, no validation document in train."""
     from search.data_check import check_dataset
@@ -43,6 +51,6 @@ def check(
     console = Console()
     checks = check_dataset(folder, tokenizer)
     for one in checks:
-        mark = "[green]ok[/green]    " if one.ok else "[red]broken[/red]"
-        console.print(f"{mark} {one.name}: {one.detail}", highlight=False, soft_wrap=True)
+        mark, style = ("ok", "green") if one.ok else ("broken", "red")
+        print_marked(console, mark, style, f"{one.name}: {one.detail}")
     raise typer.Exit(0 if all(one.ok for one in checks) else 1)

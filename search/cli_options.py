@@ -6,11 +6,16 @@ from typing import Annotated
 import typer
 
 Storage = Annotated[
-    str, typer.Option(envvar="CADDIE_STORAGE", help="Database of studies and runs, as an SQLAlchemy URL.")
+    str,
+    typer.Option(
+        envvar="CADDIE_STORAGE",
+        help="Database of studies and runs: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME.",
+    ),
 ]
-Runs = Annotated[Path, typer.Option(help="Folder of run folders; on a cluster every host must see it here.")]
+Runs = Annotated[Path, typer.Option(help="Folder for the files of runs; on a cluster, every host must see it here.")]
 Address = Annotated[
-    str, typer.Option(envvar="CADDIE_ADDRESS", help="local starts a Ray here; else a Ray cluster, host:port.")
+    str,
+    typer.Option(envvar="CADDIE_ADDRESS", help="local starts a Ray on this machine; HOST:PORT joins a Ray cluster."),
 ]
 STORAGE = "sqlite:///caddie.db"
 RUNS = Path("runs")

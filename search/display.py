@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -140,5 +141,5 @@ def describe_trial(row: TrialRow) -> str:
     if row.val_bpb is not None and row.artifact_bytes is not None:
         parts.append(f"val_bpb {row.val_bpb:.4f}, {row.artifact_bytes:,} bytes, {row.gpu_seconds:.0f} s")
     if row.reason:
-        parts.append(row.reason)
+        parts.append(escape(row.reason))
     return "  ".join(parts)

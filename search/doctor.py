@@ -214,7 +214,7 @@ def check_data(folder: Path, tokenizer: Path) -> Check:
     missing = [name for name, is_there in wanted.items() if not is_there]
     if missing:
         detail = f"{folder.absolute()}: no {', no '.join(missing)}"
-        advice = f"make quickstart builds a small one; for your own: caddie data build --docs FILE --out {folder}."
+        advice = "make quickstart builds a small one; for your own: caddie data build --help."
         return Check(name="data", state=CheckState.MISSING, detail=detail, advice=advice)
     return Check(name="data", state=CheckState.OK, detail=f"{folder.absolute()}: shards and {tokenizer.name}")
 

@@ -158,6 +158,8 @@ def _check_space(space: SpaceSpec) -> None:
         if family in space.include[:index]:
             raise problem(f"must be named once, got {family} again", "space", "include", index)
     for path, spec in space.params.items():
+        if path == "model.vocab_size":
+            raise problem("must be left out, since the dataset decides it; give it in set", "space", "params", path)
         try:
             Param(path, spec.domain(path))
         except (SpaceError, ConfigError) as error:
