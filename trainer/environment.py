@@ -52,6 +52,11 @@ class Environment:
         if self.control_group is not None:
             dist.barrier(group=self.control_group)
 
+    def close(self) -> None:
+        """Leave the other ranks, all of which have finished; after a failure the launcher ends them instead."""
+        if self.control_group is not None:
+            dist.destroy_process_group()
+
     def agree(self, value: float) -> float:
         """Rank 0's value on every rank: ranks that act on their own clocks would drift apart."""
         if self.control_group is None:

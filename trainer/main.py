@@ -64,6 +64,7 @@ def run(recipe: Recipe, budget: Budget, code_path: Path) -> int:
         session = Session(recipe, budget, environment, folder, log.emit, time.perf_counter)
         outcome = session.measure(code_path.resolve())
         session.enter(Phase.DONE)
+        environment.close()
     except Exception as error:  # noqa: BLE001 - the boundary: any exception becomes a Failure
         outcome = failure_of(error, log.phase)
         traceback.print_exc(file=sys.stderr)
