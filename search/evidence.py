@@ -43,7 +43,7 @@ def claim_of(
         for row in rows_of[rung]
         if row.status is TrialStatus.FEASIBLE
         and row.attributes["recipe_hash"] == chosen.attributes["recipe_hash"]
-        and "copied_from" not in row.attributes
+        and not row.is_copy
     ]
     every_row = [row for rows in rows_of.values() for row in rows]
     origin = Origin(
@@ -90,7 +90,7 @@ def chosen_trial(rows: Sequence[TrialRow], rung: str, number: int | None) -> Tri
     row = rows[number]
     if row.status is not TrialStatus.FEASIBLE:
         raise SubmissionError(f"trial {rung}/{number}: must be feasible, got {row.status.value} {row.reason}".rstrip())
-    if "copied_from" in row.attributes:
+    if row.is_copy:
         raise SubmissionError(
             f"trial {rung}/{number}: must have a run of its own, got a copy of trial {row.attributes['copied_from']}"
         )

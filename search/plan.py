@@ -42,7 +42,7 @@ def seeds_due(rows: Sequence[TrialRow], seeds: Sequence[int]) -> list[tuple[Tria
     return [
         (row, seed)
         for row in rows
-        if row.status in worth and row.key is not None and "copied_from" not in row.attributes
+        if row.status in worth and row.key is not None and not row.is_copy
         if row.key[1] == seeds[0]
         for seed in seeds[1:]
         if (row.key[0], seed) not in present

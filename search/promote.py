@@ -33,7 +33,7 @@ def top_recipes(rows: Sequence[TrialRow], count: int) -> list[TrialRow]:
     """
     by_recipe: dict[str, list[TrialRow]] = {}
     for row in _feasible(rows):
-        if "copied_from" not in row.attributes:
+        if not row.is_copy:
             by_recipe.setdefault(row.attributes["recipe_hash"], []).append(row)
     ranked = sorted(by_recipe.values(), key=lambda group: (_mean_score(group), group[0].number))
     return [min(group, key=_score) for group in ranked[:count]]

@@ -85,10 +85,11 @@ def rank_correlation(low: Sequence[TrialRow], high: Sequence[TrialRow]) -> dict[
 
 
 def mean_scores(rows: Sequence[TrialRow]) -> dict[str, float]:
-    """Mean measured val_bpb by recipe, infeasible trials included: their score ranks as well as any."""
+    """Mean measured val_bpb by recipe over its own runs, infeasible ones included: their score ranks as well as any."""
     scores: dict[str, list[float]] = {}
     for row in rows:
-        if row.val_bpb is not None and row.status in {TrialStatus.FEASIBLE, TrialStatus.INFEASIBLE}:
+        is_measured = row.status in {TrialStatus.FEASIBLE, TrialStatus.INFEASIBLE} and not row.is_copy
+        if row.val_bpb is not None and is_measured:
             scores.setdefault(row.attributes["recipe_hash"], []).append(row.val_bpb)
     return {key: sum(values) / len(values) for key, values in scores.items()}
 

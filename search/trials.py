@@ -81,6 +81,11 @@ class TrialRow:
         return self.attributes.get("gpu_seconds", 0.0)
 
     @property
+    def is_copy(self) -> bool:
+        """True where it never ran and has another trial's result, or was dropped as another's repeat."""
+        return "copied_from" in self.attributes
+
+    @property
     def reason(self) -> str:
         """Why it is infeasible, failed or was not run."""
         return self.attributes.get("reason", "")
