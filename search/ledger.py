@@ -174,6 +174,10 @@ class Ledger:
             raise StoreError(f"storage {shown(self.url)}: expected a run {run_id}, got none of that name")
         return rows[0]
 
+    def has(self, run_id: str) -> bool:
+        """Whether there is such a run."""
+        return bool(self._select(_runs.c.run_id == run_id))
+
     def runs(self, study: str | None = None) -> list[RunRecord]:
         """All runs, or those of one study, oldest first."""
         return self._select(sa.true() if study is None else _runs.c.study == study)

@@ -51,7 +51,11 @@ def params_finder(spec: StudySpec) -> FindParams:
 
 
 class Proposals:
-    """Asks one rung's study for recipes, each of which runs once."""
+    """Asks one rung's study for recipes, each of which runs once.
+
+    Attributes:
+        latest: number of the trial that was asked for last.
+    """
 
     def __init__(self, study: RungStudy, spec: StudySpec, rung: RungSpec) -> None:
         self._study = study
@@ -61,10 +65,12 @@ class Proposals:
         self._seed = rung.seeds[0]
         self._budget = rung.to_budget()
         self._repeats = 0
+        self.latest = -1
 
     def next(self, resumed: int | None = None) -> Proposal | Unrun:
         """The next recipe to run: of a trial left over from an earlier driver, of the queue, or a new one."""
         trial = self._study.ask() if resumed is None else self._study.resume(resumed)
+        self.latest = trial.number
         if "copied_from" in trial.user_attrs:  # dropped by an earlier driver that died before it could tell
             self._study.tell_duplicate(trial.number, self._study.rows()[trial.user_attrs["copied_from"]])
             return Unrun.DROPPED

@@ -86,13 +86,16 @@ def end_lost(ledger: Ledger, record: RunRecord, now: float) -> RunRecord:
         The record as it stands then: with the result the trainer left in its folder if it came that far, with the
         worker's own word if that arrived just now, else with a failure of the machine.
     """
-    seconds = 0.0
-    if record.started_at is not None:  # the last sign of life was a lease before its lease ran out
-        seconds = max(min(record.lease_expires_at - LEASE_SECONDS, now) - record.started_at, 0.0)
+    last_sign = min(record.lease_expires_at - LEASE_SECONDS, now)
     where = f" on {record.host}" if record.host else ""
     lost = Failure(kind=FailureKind.MACHINE, message=f"no sign of life from its worker{where}")
-    ledger.finish(record.run_id, _left_result(Path(record.folder)) or lost, seconds * record.world_size, now)
+    ledger.finish(record.run_id, _left_result(Path(record.folder)) or lost, gpu_seconds_until(record, last_sign), now)
     return ledger.get(record.run_id)
+
+
+def gpu_seconds_until(record: RunRecord, end: float) -> float:
+    """What a run that its worker did not account for has held; 0 where it never started."""
+    return 0.0 if record.started_at is None else max(end - record.started_at, 0.0) * record.world_size
 
 
 def _revoke(ledger: Ledger, record: RunRecord, now: float) -> RunRecord:

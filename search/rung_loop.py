@@ -1,6 +1,7 @@
 """The driver of one rung: starts runs while slots are free, and tells the study how each ended, once."""
 
 import hashlib
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from search.errors import RunnerError
 from search.ledger import START_SECONDS, RunRecord
 from search.plan import MAX_ATTEMPTS, attempt_of, counted, is_settled, retries_due, seeds_due
 from search.proposals import Proposal, Proposals, Unrun
-from search.reconcile import end_lost, left_over
+from search.reconcile import end_lost, gpu_seconds_until, left_over
 from search.run import CODE_FILE, Finished, Progress, Run
 from search.services import Brake, Services
 from search.spec import RungSpec, StudySpec
@@ -122,6 +123,8 @@ class RungLoop:
                 self._brake.count_trial()
             if isinstance(proposal, Proposal):
                 self._start(proposal)
+            elif proposal is Unrun.TOLD:
+                self._services.observer.trial_finished(self._study.rows()[self._proposals.latest])
             self._is_exhausted = proposal is Unrun.EXHAUSTED
 
     def _has_more(self) -> bool:
@@ -173,16 +176,12 @@ class RungLoop:
         )
 
     def _new_folder(self, number: int) -> tuple[str, Path]:
-        """A run id never used before in this runs folder, with its empty folder."""
+        """A run id that neither this runs folder nor the ledger, which may have seen another, has; its empty folder."""
         parent = self._services.runs_folder / self._spec.name / self._rung.name
-        for start in range(1, 1_000_000):
-            run_id = f"{self._spec.name}-{self._rung.name}-{number:04d}-{start}"
-            try:
-                (parent / run_id).mkdir(parents=True)
-            except FileExistsError:
-                continue
-            return run_id, parent / run_id
-        raise AssertionError("a trial was started a million times")
+        names = (f"{self._spec.name}-{self._rung.name}-{number:04d}-{start}" for start in itertools.count(1))
+        run_id = next(name for name in names if not ((parent / name).exists() or self._services.ledger.has(name)))
+        (parent / run_id).mkdir(parents=True)
+        return run_id, parent / run_id
 
     def _new_record(self, proposal: Proposal, run: Run, code: bytes) -> RunRecord:
         rows, now = self._study.rows(), self._services.clock()
@@ -254,7 +253,8 @@ class RungLoop:
         cancelled = Failure(kind=FailureKind.CANCELLED, message="cancelled by the user")
         for run_id in self._in_flight.keys() if is_late else self._in_flight.keys() & self._watched:
             # A watched run's worker learns it from its next heartbeat; _watch settles it.
-            self._services.ledger.finish(run_id, cancelled, 0.0, now)
+            held = gpu_seconds_until(self._services.ledger.get(run_id), now)
+            self._services.ledger.finish(run_id, cancelled, held, now)
 
     def _settle(self, record: RunRecord) -> None:
         """Tell the trial of a run that has ended, as the ledger knows it."""

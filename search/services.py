@@ -28,7 +28,7 @@ class LoopObserver(Protocol):
         ...
 
     def trial_finished(self, row: TrialRow) -> None:
-        """A trial was told, with or without a run."""
+        """A trial was told, with or without a run; repeats that are dropped are not heard of."""
         ...
 
     def rung_finished(self, rung: str, rows: Sequence[TrialRow]) -> None:

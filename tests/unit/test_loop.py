@@ -9,7 +9,7 @@ import pytest
 from simulation import FakeRunner, Machine, World, failure, make_spec, measured_by_recipe, measurement, write_outputs
 
 from search.errors import RunnerError, SpecError
-from search.ledger import LEASE_SECONDS, Driver, RunState
+from search.ledger import LEASE_SECONDS, Driver, RunRecord, RunState
 from search.plan import counted
 from search.promote import best_feasible, pareto_front
 from search.run import Finished, Progress, Run
@@ -79,6 +79,26 @@ def test_a_run_gets_what_it_needs_and_leaves_what_the_dashboard_shows(tmp_path: 
     metas = optuna.artifacts.get_all_artifact_meta(trial, storage=sim.storage)
     assert {meta.filename for meta in metas} == {"train.log", "train_gpt.py"}
     assert trial.user_attrs["run_id"] == run.run_id and trial.user_attrs["gpu_seconds"] == 30.0
+
+
+def test_a_run_id_that_the_ledger_has_is_not_used_again_in_an_empty_runs_folder(tmp_path: Path) -> None:
+    sim = machine(tmp_path, rungs=one_rung(1))
+    record = RunRecord(
+        run_id="sim-proxy-0000-1",
+        study="sim",
+        rung="proxy",
+        trial_number=0,
+        recipe_hash="r",
+        code_sha256="c",
+        seed=1337,
+        folder="gone",
+        world_size=1,
+        queued_at=0.0,
+        lease_expires_at=0.0,
+    )
+    sim.ledger.insert(record)
+    sim.run()
+    assert [run.run_id for run in sim.world.submitted] == ["sim-proxy-0000-2"]
 
 
 def test_an_ended_study_is_not_run_again_and_may_grow(tmp_path: Path) -> None:
@@ -195,6 +215,7 @@ def test_contradictory_values_are_told_without_a_run(tmp_path: Path) -> None:
     bad = [row for row in rows if row.params.get("model.num_heads") == "7"]
     assert bad and all(row.failure is FailureKind.CONFIG and "num_heads" in row.reason for row in bad)
     assert len(rows) == 8 and len(sim.world.submitted) == 8 - len(bad)
+    assert all(f"trial_finished proxy {row.number} failed" in sim.observer.heard for row in bad)
 
 
 def test_a_recipe_predicted_oversize_is_told_without_a_run(tmp_path: Path) -> None:
@@ -325,7 +346,7 @@ class DeafRunner(FakeRunner):
 def test_a_run_that_cannot_be_cancelled_is_ended_in_the_ledger(tmp_path: Path) -> None:
     sim, brake = machine(tmp_path, World(run_seconds=1e6)), Brake()
     sim.run(brake, runner=press_after(DeafRunner(sim.world, sim.ledger), brake, submitted=2, presses=2))
-    assert all(run.state is RunState.CANCELLED for run in sim.ledger.runs())
+    assert all(run.state is RunState.CANCELLED and run.gpu_seconds > 30 for run in sim.ledger.runs())
     assert statuses(sim.rows("proxy"))[:2] == ["lost", "lost"]
 
 
