@@ -2,11 +2,10 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from enum import Enum
 from typing import Any
 
 from search.claim import OPEN_TRACK, TRACK_ARTIFACT_BYTES, Claim
+from spaces.fields import flat, recipe_to_dict
 from trainer.config import Budget
 
 
@@ -124,19 +123,11 @@ def results(claim: Claim) -> str:
 
 def recipe_table(claim: Claim) -> str:
     """Every setting of the recipe."""
-    return table(["setting", "value"], recipe_rows(claim.origin.recipe, ""))
-
-
-def recipe_rows(config: object, path: str) -> list[list[str]]:
-    """Dotted paths of a config's fields and their values."""
-    if isinstance(config, Enum):
-        return [[f"`{path}`", str(config.value)]]
-    if not is_dataclass(config):
-        return [[f"`{path}`", "none" if config is None else str(config)]]
-    rows: list[list[str]] = []
-    for field in fields(config):
-        rows += recipe_rows(getattr(config, field.name), f"{path}.{field.name}" if path else field.name)
-    return rows
+    values = flat(recipe_to_dict(claim.origin.recipe))
+    return table(
+        ["setting", "value"],
+        [[f"`{path}`", "none" if value is None else str(value)] for path, value in values.items()],
+    )
 
 
 def reproduce(claim: Claim, tokenizer: str) -> str:

@@ -203,6 +203,13 @@ def _expected(hint: Any) -> str:
     return f"{text} or null" if is_optional(hint) else text
 
 
+def flat(value: Any, path: str = "") -> dict[str, Any]:
+    """The leaves of a JSON value by dotted path; empty collections are leaves."""
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    parts = {key: leaf for name, part in items for key, leaf in flat(part, f"{path}.{name}".lstrip(".")).items()}
+    return parts or {path: value}
+
+
 def recipe_hash(recipe: Recipe) -> str:
     """16 hex digits that two recipes share exactly if they are equal."""
     canonical = json.dumps(recipe_to_dict(recipe), sort_keys=True, separators=(",", ":"), allow_nan=False)
