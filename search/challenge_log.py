@@ -36,7 +36,7 @@ EXPECTED = ("train_shards", "val_tokens", "train_loss", "stopped_step", "peak_me
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LogValue:
     """One value of a log, as it is printed, and the line it stands on."""
 
     text: str
@@ -47,7 +47,7 @@ class Entry:
 class ChallengeLog:
     """What a training log says."""
 
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, LogValue]
 
     def text(self, name: str) -> str | None:
         """A value as printed; None where the log does not say."""
@@ -76,9 +76,9 @@ class ChallengeLog:
 
 def read_log(text: str) -> ChallengeLog:
     """Parse a training log; unknown lines are left alone."""
-    entries: dict[str, Entry] = {}
+    entries: dict[str, LogValue] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         for name, pattern in PATTERNS.items():
             if match := pattern.search(line):
-                entries[name] = Entry(match["value"], number)
+                entries[name] = LogValue(match["value"], number)
     return ChallengeLog(MappingProxyType(entries))

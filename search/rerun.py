@@ -75,12 +75,12 @@ def rerun_findings(submission: Submission, rerun: Rerun) -> list[Finding]:
         log = submission.logs[names[seed]]
         if log.missing(COMPARED):
             continue  # refused for that already; there is nothing to compare with
-        outcome = execute(submission.folder, seed, rerun, log)
+        outcome = run_again(submission.folder, seed, rerun, log)
         found += compare(names[seed], log, outcome, rerun.tolerance)
     return found
 
 
-def execute(folder: Path, seed: int, rerun: Rerun, log: ChallengeLog) -> Measurement | str:
+def run_again(folder: Path, seed: int, rerun: Rerun, log: ChallengeLog) -> Measurement | str:
     """One run of the folder's train_gpt.py; text says why there is no measurement."""
     with tempfile.TemporaryDirectory(prefix="caddie-rerun-") as scratch:
         work = Path(scratch)

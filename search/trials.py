@@ -34,7 +34,7 @@ class TrialRow:
         values: told objectives, in the study's order; () unless feasible.
         params: searched fields by dotted path, with Optuna's values (labels of choices).
         violations: by constraint, relative: <= 0 keeps the limit.
-        attributes: every user attribute, by the names of the module's constants.
+        attributes: every user attribute.
         seconds: from being asked to being told, or None before.
     """
 
