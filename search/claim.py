@@ -42,6 +42,7 @@ class Origin:
         num_trials: that the study has finished, on all rungs.
         gpu_hours: that the study has spent.
         data_path: folder of shards the runs used; only its name and dataset.json are shown.
+        seeds: that the study file names for the rung.
         source: readable trainer with comments, as bundle made it; shipped only if it packs to the code that ran.
     """
 
@@ -55,6 +56,7 @@ class Origin:
     gpu_hours: float
     data_path: Path
     tokenizer_path: Path
+    seeds: Sequence[int] = ()
     source: str | None = None
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from search.bundle import bundle
 from search.claim import Claim, Entry, Origin, SeedRun
@@ -13,7 +12,7 @@ from search.spec_parts import Limits
 from search.store import Storage, load_rungs, stored_definition
 from search.study import read_rows
 from search.trials import TrialRow, TrialStatus
-from trainer.config import Budget, Recipe
+from trainer.config import Budget
 from trainer.result import Measurement
 
 
@@ -45,19 +44,22 @@ def claim_of(
         and row.attributes["recipe_hash"] == chosen.attributes["recipe_hash"]
         and not row.is_copy
     ]
+    rung_definition = next(one for one in definition["rungs"] if one["name"] == rung)
+    budget = Budget(**rung_definition["budget"])
     every_row = [row for rows in rows_of.values() for row in rows]
     origin = Origin(
         study=study,
         rung=rung,
         trial_number=chosen.number,
         recipe=recipe,
-        budget=budget_of(definition, rung),
+        budget=budget,
         limits=Limits(**definition["limits"]),
         num_trials=sum(not row.is_open for row in every_row),
         gpu_hours=sum(run.gpu_seconds for run in ledger.runs(study)) / 3600,
         data_path=Path(definition["data"]["path"]).absolute(),
         tokenizer_path=Path(definition["data"]["tokenizer"]).absolute(),
-        source=readable_source(recipe, budget_of(definition, rung)),
+        seeds=rung_definition["seeds"],
+        source=bundle(recipe, budget).source,  # today's; export ships it only if it packs to the code that ran
     )
     return Claim(entry=entry, origin=origin, runs=[seed_run(ledger, row) for row in seeds])
 
@@ -107,13 +109,3 @@ def seed_run(ledger: Ledger, row: TrialRow) -> SeedRun:
     if not isinstance(record.outcome, Measurement):
         raise SubmissionError(f"trial {row.rung}/{row.number}: expected a measured run, got {record.state.value}")
     return SeedRun(folder=Path(record.folder), measurement=record.outcome, code_sha256=record.code_sha256)
-
-
-def budget_of(definition: dict[str, Any], rung: str) -> Budget:
-    """A rung's budget from the stored definition."""
-    return Budget(**next(one["budget"] for one in definition["rungs"] if one["name"] == rung))
-
-
-def readable_source(recipe: Recipe, budget: Budget) -> str:
-    """Today's readable trainer; export ships it only if it packs to the code that ran."""
-    return bundle(recipe, budget).source

@@ -172,9 +172,11 @@ header (20240520, 1, number of tokens), then uint16 token ids, BOS before every 
 def found(claim: Claim) -> str:
     """The search behind the claim."""
     origin = claim.origin
+    without = [str(seed) for seed in origin.seeds if seed not in {one.seed for one in claim.measurements}]
+    left_out = f" Without a feasible result, and so not above: seeds {', '.join(without)}." if without else ""
     return (
         f"Trial {origin.trial_number} of rung `{origin.rung}` in the study `{origin.study}` of Caddie, an architecture "
         f"search. The study has finished {origin.num_trials:,} trials in {origin.gpu_hours:.2f} GPU-hours "
         "(process-hours on CPU). "
-        "Seeds are those of the study file, fixed before any run."
+        f"Seeds are those of the study file, fixed before any run.{left_out}"
     )
