@@ -1,5 +1,6 @@
 """Study files: what they may say, checked, and what they mean. studies/README.md documents every key."""
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ from search.spec_parts import (
     SpecModel,
 )
 from spaces import optimizer, quantization, shape
-from spaces.fields import SpaceError, close_match, recipe_to_dict, set_values
+from spaces.fields import SpaceError, close_match, flat, recipe_to_dict, set_values
 from spaces.recipes import named_recipe
 from spaces.space import Choice, Domain, Integer, Param, Real, Space
 from trainer.config import Recipe, check_fits
@@ -91,9 +92,16 @@ class StudySpec(SpecModel):
             "space": space,
             "objectives": list(self.objectives),
             "limits": self.limits.model_dump(),
-            "data": {"path": _from_here(self.data.path), "tokenizer": _from_here(self.data.tokenizer)},
+            "data": self._data_from_here(),
             "rungs": rungs,
         }
+
+    def to_json(self) -> str:
+        """The study file as JSON, for reading it back in another process, maybe after the project has moved."""
+        return json.dumps(self.model_dump(mode="json", exclude_unset=True) | {"data": self._data_from_here()})
+
+    def _data_from_here(self) -> dict[str, str]:
+        return {"path": _from_here(self.data.path), "tokenizer": _from_here(self.data.tokenizer)}
 
 
 def load_spec(path: Path) -> StudySpec:
@@ -114,7 +122,7 @@ def definition_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> li
 
     More trials or more promoted ones are no difference.
     """
-    before, after = _flat(old), _flat(new)
+    before, after = flat(old), flat(new)
     keys = [*before, *(key for key in after if key not in before)]
     return [
         f"{key} was {before.get(key)!r}, got {after.get(key)!r}"
@@ -126,13 +134,6 @@ def definition_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> li
 def _may_change(key: str, old: Any, new: Any) -> bool:
     is_growing = GROWING.fullmatch(key) is not None and isinstance(old, int) and isinstance(new, int)
     return old == new or (is_growing and new > old)
-
-
-def _flat(value: Any, path: str = "") -> dict[str, Any]:
-    """Leaves by dotted path; empty collections are leaves."""
-    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
-    parts = {key: leaf for name, part in items for key, leaf in _flat(part, f"{path}.{name}".lstrip(".")).items()}
-    return parts or {path: value}
 
 
 def _recipe(name: str | None, base: Recipe, values: Mapping[str, Any], *at: str | int) -> Recipe:

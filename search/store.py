@@ -163,7 +163,7 @@ def check_definition(storage: RDBStorage, spec: StudySpec) -> None:
 def define_rung(study: optuna.Study, spec: StudySpec, rung: RungSpec) -> None:
     """Record in a rung's study what it was made from. The definition comes last: with it, the study counts as there."""
     study.set_user_attr(BUDGET, json.dumps(asdict(rung.to_budget())))
-    study.set_user_attr(SPEC, spec.model_dump_json(exclude_unset=True))
+    study.set_user_attr(SPEC, spec.to_json())
     study.set_user_attr(DEFINITION, json.dumps(spec.definition()))
 
 

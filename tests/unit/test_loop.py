@@ -14,6 +14,7 @@ from search.plan import counted
 from search.promote import best_feasible, pareto_front
 from search.run import Finished, Progress, Run
 from search.services import Brake
+from search.store import study_names
 from search.trials import TrialRow, TrialStatus
 from trainer.result import Failure, FailureKind, Measurement
 
@@ -30,6 +31,25 @@ def one_rung(trials: int = 4, **more: Any) -> list[dict[str, Any]]:
 
 def statuses(rows: list[TrialRow]) -> list[str]:
     return [row.status.value for row in rows]
+
+
+def test_a_settled_study_asks_for_no_machine(tmp_path: Path) -> None:
+    sim = machine(tmp_path)
+    sim.run()
+    runner = FakeRunner(sim.world, sim.ledger)
+    assert sim.run(runner=runner).settled == ("proxy", "full")
+    assert runner.prepared == []
+
+
+def test_a_study_that_fits_no_machine_is_not_made(tmp_path: Path) -> None:
+    class NoMachine(FakeRunner):
+        def prepare(self, rung: str, world_size: int, accelerator: str | None) -> int:
+            raise RunnerError(f"rung {rung}: none")
+
+    sim = machine(tmp_path)
+    with pytest.raises(RunnerError, match="rung proxy: none"):
+        sim.run(runner=NoMachine(sim.world, sim.ledger))
+    assert study_names(sim.storage) == []
 
 
 class Script:
