@@ -61,7 +61,7 @@ def missing_seeds(source: TrialRow, target: RungStudy, seeds: Sequence[int]) -> 
 
 
 def trial_to_promote(rows: Sequence[TrialRow], number: int | None) -> TrialRow:
-    """The trial of that number, or the best feasible one.
+    """The trial of that number, or the best feasible recipe's.
 
     An infeasible trial may be promoted by number: a longer run may well fit, since trained weights compress better.
 
@@ -69,10 +69,10 @@ def trial_to_promote(rows: Sequence[TrialRow], number: int | None) -> TrialRow:
         SpecError: there is no such trial, it was not measured, or nothing is feasible yet.
     """
     if number is None:
-        best = best_feasible(rows)
-        if best is None:
+        best = top_recipes(rows, 1)
+        if not best:
             raise SpecError("promote: needs a feasible trial, got none yet; name one with --trial")
-        return best
+        return best[0]
     chosen = next((row for row in rows if row.number == number), None)
     if chosen is None:
         raise SpecError(f"promote: trial must be 0 to {len(rows) - 1}, got {number}")
