@@ -20,7 +20,7 @@ from trainer.result import Failure, FailureKind
 
 POLL_SECONDS = 1.0
 CANCEL_SECONDS = 30.0  # what a cancelled run gets to report by itself
-OVERSIZE_MARGIN = 1.1  # predictions are off by up to 8 % where the scale floor acts: refuse only what surely does not fit
+OVERSIZE_MARGIN = 1.1  # refuse only what surely does not fit: predictions are up to 8 % off where the scale floor acts
 SLACK_SECONDS = 600.0  # of a run's deadline: start-up, compilation, pre-quantization scoring
 MAX_HOPELESS = 3  # trials in a row that the machine failed twice: something is broken for all of them
 
