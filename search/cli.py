@@ -227,7 +227,8 @@ def print_tables(storage: str, study: str) -> None:
     for line in summary_lines(study_status(opened, Ledger.open(storage), study)):
         print_plain(line)
     for rung, optuna_study in load_rungs(opened, study).items():
-        if rows := read_rows(optuna_study, rung):
+        rows = read_rows(optuna_study, rung)
+        if not all(row.is_open for row in rows):
             console.print(rung_table(rung, rows))
 
 

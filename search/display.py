@@ -108,6 +108,8 @@ class Display:
         return f"; about {seconds / 60:.0f} min left" if seconds >= 90 else f"; about {seconds:.0f} s left"
 
     def _summary(self) -> str:
+        if not self._rung:
+            return "starting"
         return f"{self._counts()} of {self._target}{self._best()}{self._time_left()}"
 
     def _render(self) -> RenderableType:

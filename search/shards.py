@@ -28,7 +28,7 @@ def list_shards(folder: Path, split: str) -> list[Path]:
         DatasetError: there is no such folder, it has none, or one is missing between two others.
     """
     if not folder.is_dir():
-        raise DatasetError(f"{folder}: expected a folder of shards, got none; caddie data build makes one")
+        raise DatasetError(f"{folder}: expected a folder of shards, got none; see caddie data build --help")
     # Not fineweb_val_*: sidecars named fineweb_val_bytes_* hold byte counts, not tokens.
     paths = sorted(folder.glob(f"fineweb_{split}_[0-9]*.bin"))
     if not paths:

@@ -10,8 +10,10 @@ import sentencepiece as spm
 from search.errors import DatasetError
 
 BOS_ID = 1
+MAX_VOCAB_SIZE = 2**16
 SPACE_PIECE = "▁"
 _SENTENCE_BYTES = 4000  # SentencePiece skips training sentences over 4,192 bytes
+_LEAST_SIZE = re.compile(r"smaller than required_chars\. \d+ vs (\d+)")  # SentencePiece's own words
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
@@ -22,10 +24,12 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> bytes:
     whole documents.
 
     Raises:
-        DatasetError: the texts do not yield exactly vocab_size pieces.
+        DatasetError: ids would not fit a shard, or the texts do not yield exactly vocab_size pieces.
 
     Source: openai/parameter-golf, its tokenizer exporter's settings.
     """
+    if not 1 <= vocab_size <= MAX_VOCAB_SIZE:
+        raise DatasetError(f"vocab_size: expected 1 to {MAX_VOCAB_SIZE}, since ids are uint16, got {vocab_size}")
     model = io.BytesIO()
     try:
         spm.SentencePieceTrainer.train(
@@ -47,7 +51,10 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> bytes:
             minloglevel=3,
         )
     except RuntimeError as error:
-        raise DatasetError(f"vocab_size: expected one that this text can fill, got {vocab_size} ({error})") from error
+        least = _LEAST_SIZE.search(str(error))
+        expected = f"at least {least[1]} for the characters of this text" if least else "one that this text can fill"
+        got = vocab_size if least else f"{vocab_size} ({error})"
+        raise DatasetError(f"vocab_size: expected {expected}, got {got}") from error
     got = parse_tokenizer(model.getvalue(), "the trained tokenizer").vocab_size()
     if got != vocab_size:
         raise DatasetError(f"vocab_size: expected text enough for {vocab_size} pieces, got {got} pieces")

@@ -219,7 +219,7 @@ def rename_space_piece(data: Path) -> None:
 
 
 BROKEN_DATA: dict[str, tuple[Callable[[Path], object], str]] = {
-    "folder": (shutil.rmtree, r"/data: expected a folder of shards, got none; caddie data build makes one"),
+    "folder": (shutil.rmtree, r"/data: expected a folder of shards, got none; see caddie data build --help"),
     "split": (lambda data: (data / "fineweb_val_000000.bin").unlink(), r"/data: expected fineweb_val_\*\.bin, got no"),
     "shard": (remove_shard_between, r"train_000002\.bin: expected a shard before train shard 3, got no such file"),
     "truncated": (cut_short, r"train_000000\.bin: length in bytes: expected \d+, got \d+"),
