@@ -195,7 +195,9 @@ def test_text_too_short_for_the_vocabulary(tmp_path: Path) -> None:
     docs = write_documents(tmp_path / "docs.jsonl", TEXTS)
     with pytest.raises(DatasetError, match=r"vocab_size: expected .* got "):
         build_dataset(docs, tmp_path / "out", 4096, 3)
-    with pytest.raises(DatasetError, match=r"vocab_size: expected at least \d+ for the characters of this text, got 20"):
+    with pytest.raises(
+        DatasetError, match=r"vocab_size: expected at least \d+ for the characters of this text, got 20"
+    ):
         build_dataset(docs, tmp_path / "out", 20, 3)
     with pytest.raises(DatasetError, match="vocab_size: expected 1 to 65536, since ids are uint16, got 65537"):
         build_dataset(docs, tmp_path / "out", 65_537, 3)
