@@ -14,7 +14,7 @@ from search.errors import DatasetError, RunnerError
 from search.shards import list_shards, read_shard
 from search.tokenizer import has_space_piece, load_tokenizer
 
-SAMPLE_TOKENS = 65_536  # of each shard; runs look at every token they use
+SAMPLE_TOKENS = 16_384  # of each shard; runs look at every token they use
 SAMPLE_DOCUMENTS = 20
 WSL_GPU = Path("/dev/dxg")  # where a Windows host keeps its GPUs
 

@@ -224,7 +224,7 @@ BROKEN_DATA: dict[str, tuple[Callable[[Path], object], str]] = {
     "shard": (remove_shard_between, r"train_000002\.bin: expected a shard before train shard 3, got no such file"),
     "truncated": (cut_short, r"train_000000\.bin: length in bytes: expected \d+, got \d+"),
     "ids": (put_large_id, r"val_000000\.bin: shard of another vocabulary: expected ids below 1024, got 60000"),
-    "pieces": (shuffle_pieces, r"val_000000\.bin: shard of another vocabulary: .* same tokens, got 0 such of 20"),
+    "pieces": (shuffle_pieces, r"val_000000\.bin: shard of another vocabulary: .* same tokens, got 0 such of "),
     "space piece": (rename_space_piece, r"tokenizer\.model: expected a stand-alone space piece, got none"),
     "tokenizer": (
         lambda data: (data / "tokenizer.model").unlink(),
@@ -261,8 +261,8 @@ def test_a_tokenizer_of_another_size(work: Path) -> None:
 @pytest.mark.timeout(300)
 def test_a_study_goes_on_when_its_data_is_repaired(work: Path) -> None:
     """The damage lies beyond what is looked at beforehand: the first trial finds it, on a real Ray."""
-    study = STUDY.replace("train_batch_tokens: 512", "train_batch_tokens: 8192").replace("trials: 2", "trials: 1")
-    (work / "study.yaml").write_text(study.replace("train_tokens: 1024", "train_tokens: 73_728"), encoding="utf-8")
+    study = STUDY.replace("train_batch_tokens: 512", "train_batch_tokens: 2048").replace("trials: 2", "trials: 1")
+    (work / "study.yaml").write_text(study.replace("train_tokens: 1024", "train_tokens: 18_432"), encoding="utf-8")
     whole = (work / "data" / "fineweb_train_000000.bin").read_bytes()
 
     def edit(ids: Any) -> None:
@@ -287,7 +287,6 @@ def test_a_study_goes_on_when_its_data_is_repaired(work: Path) -> None:
 
 STORAGES = {
     CLOSED_PORT: r"caddie:\*\*\*@127\.0\.0\.1:1/caddie: expected a database that answers, got .* refused",
-    "mysql://caddie:secret@localhost/caddie": r"\*\*\*@localhost/caddie: expected sqlite:///FILE or .* got mysql",
     "foo://somewhere": "foo://somewhere: expected sqlite:///FILE or postgresql.* got foo",
     "caddie.db": "storage: expected a URL such as sqlite:///caddie.db, got caddie.db",
     "sqlite:////no/such/folder/x.db": "got unable to open database file: there is no folder /no/such/folder",
@@ -367,7 +366,6 @@ def test_promotions_that_cannot_be(work: Path) -> None:
     promoted = machine.rows("full")[0].attributes["promoted_from"].partition("/")[2]
     other = "0" if promoted != "0" else "1"
     for options, expected in {
-        "--trial 99": "promote: trial must be 0 to 2, got 99",
         "--rung nosuch": "promote: rung must be one of proxy, full, got nosuch",
         "--rung full": "promote: rung must have a rung after it, got full of proxy, full",
         f"--trial {promoted}": f"promote: trial proxy/{promoted} must be new to full, got it again",
