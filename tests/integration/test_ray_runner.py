@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+from simulation import measurement
 
 from search.cluster import ray_variables
 from search.errors import RunnerError
@@ -20,7 +21,7 @@ from search.flight import Patience
 from search.launch import Timing
 from search.ledger import Ledger, RunRecord, RunState
 from search.run import Finished, Progress, Run
-from trainer.result import Failure, FailureKind, Measurement, outcome_to_dict
+from trainer.result import Failure, FailureKind, outcome_to_dict
 
 os.environ.update(ray_variables("local", os.environ))  # before Ray is imported
 
@@ -37,31 +38,7 @@ PATIENCE = Patience(
 # Two GPUs that are not there: Ray counts what it is told.
 MACHINE = {"num_cpus": 2, "num_gpus": 2, "resources": {"accelerator_type:H100": 1}}
 
-MEASUREMENT = Measurement(
-    val_bpb=1.25,
-    val_loss=2.1,
-    pre_quant_val_bpb=1.2,
-    post_quant_val_bpb=1.3,
-    artifact_bytes=110,
-    code_bytes=10,
-    weight_bytes=100,
-    code_sha256="c",
-    weight_sha256="w",
-    num_parameters=7,
-    steps=3,
-    train_tokens=300,
-    train_loss=2.0,
-    train_seconds=1.0,
-    eval_seconds=0.5,
-    step_avg_ms=4.0,
-    peak_memory_bytes=1,
-    seed=1,
-    world_size=1,
-    device="cpu",
-    torch_version="0",
-    python_version="3",
-    compressor_version="0.25.0",
-)
+MEASUREMENT = measurement(val_bpb=1.25, seed=1)
 FINISH = f"""
 import json, os, pathlib
 pathlib.Path("environment.json").write_text(json.dumps(dict(os.environ)))

@@ -14,40 +14,17 @@ from typing import Any
 
 import psutil
 import pytest
+from simulation import measurement
 
 from search.child import child_environment, command_of
 from search.launch import EventTail, Timing, execute
 from search.ledger import Ledger, RunRecord, RunState
 from search.run import Run
-from trainer.result import Failure, FailureKind, Measurement, outcome_to_dict
+from trainer.result import Failure, FailureKind, outcome_to_dict
 
 QUICK = Timing(poll_seconds=0.1, lease_seconds=30.0, teardown_seconds=0.5)
 
-MEASUREMENT = Measurement(
-    val_bpb=1.25,
-    val_loss=2.1,
-    pre_quant_val_bpb=1.2,
-    post_quant_val_bpb=1.3,
-    artifact_bytes=110,
-    code_bytes=10,
-    weight_bytes=100,
-    code_sha256="c",
-    weight_sha256="w",
-    num_parameters=7,
-    steps=3,
-    train_tokens=300,
-    train_loss=2.0,
-    train_seconds=1.0,
-    eval_seconds=0.5,
-    step_avg_ms=4.0,
-    peak_memory_bytes=1,
-    seed=1,
-    world_size=1,
-    device="cpu",
-    torch_version="0",
-    python_version="3",
-    compressor_version="0.25.0",
-)
+MEASUREMENT = measurement(val_bpb=1.25, seed=1)
 
 WRITE_RESULT = f"""
 import json, os, pathlib
