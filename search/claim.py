@@ -6,8 +6,9 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from search.spec_parts import Limits
-from trainer.config import Budget, ClipRule, Recipe
+from trainer.config import Budget, Recipe
 from trainer.result import Measurement
+from trainer.store_config import ClipRule
 
 RECORD_TRACK = "10min_16mb"
 OPEN_TRACK = "non-record-16mb"

@@ -16,7 +16,9 @@ from enum import Enum, auto
 
 import numpy as np
 
-from trainer.config import Budget, Compressor, OptimConfig, QuantConfig, Recipe, ScheduleConfig
+from trainer.config import Budget, Recipe
+from trainer.store_config import Compressor, QuantConfig
+from trainer.train_config import OptimConfig, ScheduleConfig
 
 # The naive baseline's published run: 13,780 steps of 524,288 tokens in 600 s on 8 H100.
 FULL_RUN_TOKENS = 13_780 * 524_288

@@ -6,8 +6,8 @@ from typing import Any
 
 from search.claim import TRACK_ARTIFACT_BYTES, TRACK_SECONDS, Claim
 from search.trainer_text import imports_of
-from trainer.config import Compressor
 from trainer.result import Measurement
+from trainer.store_config import Compressor
 
 # Packages whose name on PyPI is not the name they are imported by.
 PYPI_NAMES = {"flash_attn": "flash-attn", "yaml": "pyyaml"}

@@ -1,7 +1,7 @@
 """Ready params: optimizer, schedule and weight averaging."""
 
 from spaces.space import Choice, Integer, Param, Real
-from trainer.config import EmaConfig
+from trainer.train_config import EmaConfig
 
 
 def params() -> tuple[Param, ...]:

@@ -1,7 +1,7 @@
 """Ready params: how weights are quantized and compressed."""
 
 from spaces.space import Choice, Integer, Param
-from trainer.config import ClipRule, Compressor
+from trainer.store_config import ClipRule, Compressor
 
 
 def params() -> tuple[Param, ...]:

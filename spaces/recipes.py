@@ -4,15 +4,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from spaces.fields import SpaceError, close_match
-from trainer.config import (
-    ClipRule,
-    Compressor,
-    EmaConfig,
-    OptimConfig,
-    QuantConfig,
-    Recipe,
-    ScheduleConfig,
-)
+from trainer.config import Recipe
+from trainer.store_config import ClipRule, Compressor, QuantConfig
+from trainer.train_config import EmaConfig, OptimConfig, ScheduleConfig
 
 _RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.config import ModelConfig
 from trainer.layers import Linear, Rotary, rms_norm
+from trainer.model_config import ModelConfig
 
 
 class Attention(nn.Module):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.batched import copy_all, move_all
-from trainer.config import EmaConfig
+from trainer.train_config import EmaConfig
 
 
 class Ema:

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.config import Compressor, QuantConfig
 from trainer.errors import ArtifactError, ConfigError
 from trainer.quantize import StoredTensor, storage_of
+from trainer.store_config import Compressor, QuantConfig
 
 try:
     import zstandard

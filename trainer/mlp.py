@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from trainer.config import ModelConfig
 from trainer.layers import Linear
+from trainer.model_config import ModelConfig
 
 
 class Mlp(nn.Module):

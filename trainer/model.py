@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.attention import Attention
-from trainer.config import ModelConfig
 from trainer.layers import Rotary, rms_norm
 from trainer.mlp import Mlp
+from trainer.model_config import ModelConfig
 
 
 class Block(nn.Module):

@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from trainer.config import OptimConfig
 from trainer.model import Gpt
 from trainer.muon import Muon
+from trainer.train_config import OptimConfig
 
 
 class Optimizer:

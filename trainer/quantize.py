@@ -9,7 +9,7 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
-from trainer.config import ClipRule, QuantConfig
+from trainer.store_config import ClipRule, QuantConfig
 
 CLIP_QUANTILE = 0.9999984  # the challenge's baseline
 SMALLEST_SCALE = 2.0**-24  # the smallest number fp16 holds

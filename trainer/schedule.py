@@ -1,6 +1,6 @@
 """What changes over a run, as functions of progress in [0, 1]."""
 
-from trainer.config import OptimConfig, ScheduleConfig
+from trainer.train_config import OptimConfig, ScheduleConfig
 
 
 def learning_rate_scale(progress: float, config: ScheduleConfig) -> float:

@@ -13,14 +13,16 @@ from pathlib import Path
 
 import torch
 
-from trainer.config import ModelConfig, Recipe, ScheduleConfig
+from trainer.config import Recipe
 from trainer.data import load_validation
 from trainer.environment import Environment, open_environment
 from trainer.evaluate import Scorer
 from trainer.events import Event
 from trainer.loop import Trainer
 from trainer.model import new_model
+from trainer.model_config import ModelConfig
 from trainer.tokenizer import load_token_bytes
+from trainer.train_config import ScheduleConfig
 
 QUICKSTART_MODEL = ModelConfig(num_layers=3, model_dim=80, num_heads=4, num_kv_heads=2)
 

@@ -10,10 +10,14 @@ import pytest
 import torch
 
 from search.bundle import bundle
-from trainer.config import Budget, EvalConfig, ModelConfig, QuantConfig, Recipe, ScheduleConfig
+from trainer.config import Budget, Recipe
+from trainer.eval_config import EvalConfig
 from trainer.model import new_model
+from trainer.model_config import ModelConfig
 from trainer.muon import orthogonalize
 from trainer.result import Measurement, outcome_from_dict
+from trainer.store_config import QuantConfig
+from trainer.train_config import ScheduleConfig
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 SMALL = ModelConfig(num_layers=4, model_dim=256, num_heads=4, num_kv_heads=2)

@@ -11,8 +11,12 @@ from typing import Any
 import pytest
 
 from search.bundle import Bundle, bundle, trainer_folder
-from trainer.config import Budget, Compressor, EmaConfig, EvalConfig, ModelConfig, QuantConfig, Recipe, ScheduleConfig
+from trainer.config import Budget, Recipe
+from trainer.eval_config import EvalConfig
+from trainer.model_config import ModelConfig
 from trainer.result import Measurement
+from trainer.store_config import Compressor, QuantConfig
+from trainer.train_config import EmaConfig, ScheduleConfig
 
 pytestmark = pytest.mark.xdist_group("package")  # one process makes the runs, once
 RECIPE = Recipe(

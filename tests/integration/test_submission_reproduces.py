@@ -16,8 +16,12 @@ from search.run import Run
 from search.spec_parts import Limits
 from search.submission import export
 from search.verify import verify
-from trainer.config import Budget, Compressor, EvalConfig, ModelConfig, QuantConfig, Recipe, ScheduleConfig
+from trainer.config import Budget, Recipe
+from trainer.eval_config import EvalConfig
+from trainer.model_config import ModelConfig
 from trainer.result import Measurement
+from trainer.store_config import Compressor, QuantConfig
+from trainer.train_config import ScheduleConfig
 
 pytestmark = pytest.mark.xdist_group("submission")  # one process makes the runs, once
 RECIPE = Recipe(

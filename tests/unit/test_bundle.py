@@ -18,25 +18,19 @@ from search.bundle import Bundle, bundle, flatten, pack, trainer_folder, unpack
 from search.errors import BundleError
 from search.render import render
 from search.strip import program, strip
-from trainer import config
-from trainer.config import (
-    Budget,
-    ClipRule,
-    Compressor,
-    EmaConfig,
-    EvalConfig,
-    ModelConfig,
-    OptimConfig,
-    QuantConfig,
-    Recipe,
-    ScheduleConfig,
-)
+from trainer import config, eval_config, model_config, store_config, train_config
+from trainer.config import Budget, Recipe
+from trainer.eval_config import EvalConfig
+from trainer.model_config import ModelConfig
+from trainer.store_config import ClipRule, Compressor, QuantConfig
+from trainer.train_config import EmaConfig, OptimConfig, ScheduleConfig
 
 CONFIG_NAMES = MappingProxyType(
     {
         name: value
-        for name, value in vars(config).items()
-        if isinstance(value, type) and value.__module__ == config.__name__
+        for module in (config, eval_config, model_config, store_config, train_config)
+        for name, value in vars(module).items()
+        if isinstance(value, type) and value.__module__ == module.__name__
     }
 )
 
@@ -132,7 +126,7 @@ def write_package(folder: Path, modules: dict[str, str]) -> Path:
     package = folder / "toy"
     package.mkdir()
     (package / "__init__.py").write_text('"""A toy trainer."""\n')
-    for name in ("config", "errors"):
+    for name in ("checks", "config", "errors", "eval_config", "model_config", "store_config", "train_config"):
         text = (trainer_folder() / f"{name}.py").read_text().replace("from trainer.", "from toy.")
         (package / f"{name}.py").write_text(text)
     for name, text in modules.items():

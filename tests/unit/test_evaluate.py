@@ -9,11 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.config import ModelConfig
 from trainer.environment import Environment, open_environment
 from trainer.errors import DataError
 from trainer.evaluate import Scorer
 from trainer.model import Gpt, new_model
+from trainer.model_config import ModelConfig
 from trainer.tokenizer import TokenBytes
 
 VOCAB = 24

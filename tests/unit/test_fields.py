@@ -18,8 +18,11 @@ from spaces.fields import (
     recipe_to_dict,
     set_values,
 )
-from trainer.config import ClipRule, Compressor, EmaConfig, ModelConfig, QuantConfig, Recipe
+from trainer.config import Recipe
 from trainer.errors import ConfigError
+from trainer.model_config import ModelConfig
+from trainer.store_config import ClipRule, Compressor, QuantConfig
+from trainer.train_config import EmaConfig
 
 RECIPES = st.builds(
     Recipe,

@@ -15,19 +15,22 @@ PACKAGES = ("trainer", "spaces", "search")
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 60
 
+CONFIGS = ("trainer.errors", "trainer.checks", "trainer.*config")
 # Which modules of ours a module may import; the first row that matches it counts.
 OWN_IMPORTS = (
     ("trainer.errors", ()),
-    ("trainer.config", ("trainer.errors",)),
-    ("trainer.result", ("trainer.errors", "trainer.config")),
-    ("trainer.events", ("trainer.errors", "trainer.config", "trainer.result")),
+    ("trainer.checks", ("trainer.errors",)),
+    ("trainer.*config", CONFIGS),
+    ("trainer.result", CONFIGS),
+    ("trainer.events", (*CONFIGS, "trainer.result")),
     ("trainer.*", ("trainer.*",)),
-    ("spaces.*", ("spaces.*", "trainer.config", "trainer.result", "trainer.errors")),
-    ("search.*", ("search.*", "spaces.*", "trainer.config", "trainer.result", "trainer.errors", "trainer.events")),
+    ("spaces.*", ("spaces.*", *CONFIGS, "trainer.result")),
+    ("search.*", ("search.*", "spaces.*", *CONFIGS, "trainer.result", "trainer.events")),
 )
 # Which libraries a module may import besides the standard library; the first row that matches counts.
 LIBRARIES = (
-    ("trainer.config", ()),
+    ("trainer.*config", ()),
+    ("trainer.checks", ()),
     ("trainer.result", ()),
     ("trainer.errors", ()),
     ("trainer.events", ()),

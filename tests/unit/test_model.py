@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from trainer.config import ModelConfig
 from trainer.layers import Rotary
 from trainer.model import Gpt, new_model
+from trainer.model_config import ModelConfig
 
 TINY = ModelConfig(vocab_size=64, num_layers=5, model_dim=32, num_heads=4, num_kv_heads=2)
 

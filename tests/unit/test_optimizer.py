@@ -5,11 +5,12 @@ import torch
 from torch import nn
 
 from trainer.average import Ema
-from trainer.config import EmaConfig, ModelConfig, OptimConfig, ScheduleConfig
 from trainer.model import new_model
+from trainer.model_config import ModelConfig
 from trainer.muon import Muon, orthogonalize
 from trainer.optim import Optimizer, is_matrix
 from trainer.schedule import learning_rate_scale, momentum_at
+from trainer.train_config import EmaConfig, OptimConfig, ScheduleConfig
 
 TINY = ModelConfig(vocab_size=32, num_layers=2, model_dim=16, num_heads=2, num_kv_heads=1)
 

@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.codec import decode, encode
-from trainer.config import ClipRule, Compressor, ModelConfig, QuantConfig
 from trainer.errors import ArtifactError
 from trainer.model import new_model
+from trainer.model_config import ModelConfig
 from trainer.quantize import dequantize, quantize, quantize_rows
+from trainer.store_config import ClipRule, Compressor, QuantConfig
 
 CONFIGS = st.builds(
     QuantConfig,

@@ -8,20 +8,13 @@ import pytest
 import torch
 
 import trainer.loop
-from trainer.config import (
-    Budget,
-    ClipRule,
-    Compressor,
-    EmaConfig,
-    EvalConfig,
-    ModelConfig,
-    OptimConfig,
-    QuantConfig,
-    Recipe,
-    ScheduleConfig,
-)
+from trainer.config import Budget, Recipe
+from trainer.eval_config import EvalConfig
 from trainer.main import run
+from trainer.model_config import ModelConfig
 from trainer.result import Failure, FailureKind, Measurement, outcome_from_dict
+from trainer.store_config import ClipRule, Compressor, QuantConfig
+from trainer.train_config import EmaConfig, OptimConfig, ScheduleConfig
 
 TINY = Recipe(
     model=ModelConfig(num_layers=2, model_dim=32, num_heads=2, num_kv_heads=1),

@@ -20,9 +20,12 @@ from search.size import (
 from spaces.fields import set_values
 from spaces.recipes import named_recipe
 from trainer.codec import encode
-from trainer.config import Budget, ClipRule, Compressor, ModelConfig, OptimConfig, QuantConfig, Recipe, ScheduleConfig
+from trainer.config import Budget, Recipe
 from trainer.model import new_model
+from trainer.model_config import ModelConfig
 from trainer.quantize import quantize
+from trainer.store_config import ClipRule, Compressor, QuantConfig
+from trainer.train_config import OptimConfig, ScheduleConfig
 
 PR_163 = {  # its SwiGLU of three 576 x 768 matrices holds as many weights as two of 576 x 1152
     "model.num_layers": 7,

@@ -11,8 +11,11 @@ from optuna.trial import FixedTrial
 from spaces import optimizer, quantization, shape
 from spaces.fields import get_value, recipe_paths, set_values
 from spaces.space import Choice, Integer, Param, Real, Space, SpaceError
-from trainer.config import Compressor, EmaConfig, ModelConfig, Recipe, ScheduleConfig
+from trainer.config import Recipe
 from trainer.errors import ConfigError
+from trainer.model_config import ModelConfig
+from trainer.store_config import Compressor
+from trainer.train_config import EmaConfig, ScheduleConfig
 
 FAMILIES = {"shape": shape, "optimizer": optimizer, "quantization": quantization}
 WHOLE = Space(shape.params() + optimizer.params() + quantization.params())

@@ -17,7 +17,8 @@ from search.spec import FAMILIES, StudySpec, definition_differences, load_spec
 from spaces.fields import get_value
 from spaces.recipes import NAMES, named_recipe
 from spaces.space import Choice, Integer, Real
-from trainer.config import Budget, EmaConfig
+from trainer.config import Budget
+from trainer.train_config import EmaConfig
 
 STUDIES = Path(__file__).parents[2] / "studies"
 GOOD = """\

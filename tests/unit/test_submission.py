@@ -16,7 +16,9 @@ from search.spec_parts import Limits
 from search.submission import export
 from search.submission_json import requirements
 from search.verify import verify
-from trainer.config import Budget, Compressor, EmaConfig, QuantConfig, Recipe
+from trainer.config import Budget, Recipe
+from trainer.store_config import Compressor, QuantConfig
+from trainer.train_config import EmaConfig
 
 JSON_KEYS = [
     *("author", "github_id", "name", "blurb", "date", "track", "val_loss", "val_bpb", "val_loss_std", "val_bpb_std"),
