@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.layers import Linear, Rotary, rms_norm
+from trainer.layers import LayerLora, Linear, Rotation, rms_norm
 from trainer.model_config import ModelConfig
 
 
@@ -27,13 +27,13 @@ class Attention(nn.Module):
         self.proj = Linear(dim, dim, generator, starts_at_zero=True)
         self.q_gain = nn.Parameter(torch.full((config.num_heads,), config.qk_gain_init))
 
-    def forward(self, x_BTD: Tensor, rotary: Rotary) -> Tensor:
+    def forward(self, x_BTD: Tensor, rotation: Rotation, lora: LayerLora) -> Tensor:
         """(B, T, D) to (B, T, D)."""
-        q_BTHE = self.c_q(x_BTD).unflatten(-1, (self.num_heads, -1))
-        k_BTKE = self.c_k(x_BTD).unflatten(-1, (self.num_kv_heads, -1))
-        v_BTKE = self.c_v(x_BTD).unflatten(-1, (self.num_kv_heads, -1))
-        q_BTHE = rotary(rms_norm(q_BTHE)) * self.q_gain.to(x_BTD.dtype)[:, None]
-        k_BTKE = rotary(rms_norm(k_BTKE))
+        q_BTHE = self.c_q(x_BTD, lora.q).unflatten(-1, (self.num_heads, -1))
+        k_BTKE = self.c_k(x_BTD, lora.k).unflatten(-1, (self.num_kv_heads, -1))
+        v_BTKE = self.c_v(x_BTD, lora.v).unflatten(-1, (self.num_kv_heads, -1))
+        q_BTHE = rotation(rms_norm(q_BTHE)) * self.q_gain.to(x_BTD.dtype)[:, None]
+        k_BTKE = rotation(rms_norm(k_BTKE))
         y_BHTE = F.scaled_dot_product_attention(
             q_BTHE.transpose(1, 2),
             k_BTKE.transpose(1, 2),
@@ -41,4 +41,4 @@ class Attention(nn.Module):
             is_causal=True,
             enable_gqa=self.num_kv_heads != self.num_heads,
         )
-        return self.proj(y_BHTE.transpose(1, 2).flatten(2))
+        return self.proj(y_BHTE.transpose(1, 2).flatten(2), lora.out)

@@ -64,7 +64,7 @@ class Scorer:
         self.token_bytes = token_bytes.to(environment.device)
         batch_tokens = CUDA_BATCH_TOKENS if environment.device.type == "cuda" else CPU_BATCH_TOKENS
         self.batch_windows = max(1, batch_tokens // seq_len)
-        self.token_losses: Callable[[Tensor, Tensor, int], Tensor] = (
+        self.token_losses: Callable[[Tensor, Tensor, int, bool], Tensor] = (
             torch.compile(model.token_losses, dynamic=False, fullgraph=True)
             if environment.is_compiled
             else model.token_losses
@@ -132,7 +132,7 @@ class Scorer:
         counts_WS[len(starts) :] = False
         positions_WL = positions_WL.clamp_max(self.num_positions - 1)
         ids_WL, targets_WL = self.tokens_T[positions_WL], self.tokens_T[positions_WL + 1]
-        losses_WS = self.token_losses(ids_WL, targets_WL, num_scored)
+        losses_WS = self.token_losses(ids_WL, targets_WL, num_scored, False)
         bytes_WS = self.token_bytes.target_bytes(ids_WL[:, -num_scored:], targets_WL[:, -num_scored:])
         nats = losses_WS.double().masked_fill(~counts_WS, 0.0).sum()
         num_bytes = bytes_WS.double().masked_fill(~counts_WS, 0.0).sum()

@@ -1,11 +1,47 @@
-"""Building blocks without a choice in them: linear maps, normalisation, rotary position.
+"""Building blocks without a choice in them: linear maps, low-rank additions to them, normalisation, rotary position.
 
-Shapes: B batch, T time, O output and I input width, H heads, E head width.
+Shapes: B batch, T time, O output and I input width, R rank, H heads, E head width, F rotated pairs of channels.
 """
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from trainer.model_config import ModelConfig
+
+BOS_ID = 1  # before every document; the challenge's tokenizers all have it here
+
+
+class LowRank(NamedTuple):
+    """An addition to a linear map for each row of a batch: scale * (x a^T) b^T. Source: LoRA, arXiv 2106.09685."""
+
+    a_BRI: Tensor
+    b_BOR: Tensor
+    scale: float
+
+    def __call__(self, x_BTI: Tensor) -> Tensor:
+        """(B, T, I) to (B, T, O), in the format of its input."""
+        dtype = x_BTI.dtype
+        return self.scale * (x_BTI @ self.a_BRI.to(dtype).mT) @ self.b_BOR.to(dtype).mT
+
+
+class LayerLora(NamedTuple):
+    """Additions to one pass through a block: to its maps of attention, and beside its MLP (D to D)."""
+
+    q: LowRank | None = None
+    k: LowRank | None = None
+    v: LowRank | None = None
+    out: LowRank | None = None
+    mlp: LowRank | None = None
+
+
+class Lora(NamedTuple):
+    """Additions to a model: one LayerLora a pass through a block with loops on, and one to the logits' head."""
+
+    layers: tuple[LayerLora, ...]
+    head: LowRank | None = None
 
 
 class Linear(nn.Module):
@@ -24,9 +60,10 @@ class Linear(nn.Module):
             weight_OI.uniform_(-bound, bound, generator=generator)
         self.weight = nn.Parameter(weight_OI)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., I) to (..., O)."""
-        return F.linear(x, self.weight.to(x.dtype))
+    def forward(self, x: Tensor, low_rank: LowRank | None = None) -> Tensor:
+        """(..., I) to (..., O); with an addition, (B, T, I) to (B, T, O)."""
+        y = F.linear(x, self.weight.to(x.dtype))
+        return y if low_rank is None else y + low_rank(x)
 
 
 def rms_norm(x: Tensor) -> Tensor:
@@ -34,21 +71,22 @@ def rms_norm(x: Tensor) -> Tensor:
     return F.rms_norm(x, (x.size(-1),))
 
 
-class Rotary(nn.Module):
-    """Rotary position embedding in the half-split form. Source: arXiv 2104.09864."""
+class Rotation(NamedTuple):
+    """Cosines and sines of every position's rotary angles, in the format they are used in."""
 
-    def __init__(self, head_dim: int, base: float, max_seq_len: int) -> None:
-        super().__init__()
-        frequencies = base ** -(torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
-        angles = torch.outer(torch.arange(max_seq_len, dtype=torch.float32), frequencies)
-        self.cos: Tensor
-        self.sin: Tensor
-        self.register_buffer("cos", angles.cos(), persistent=False)
-        self.register_buffer("sin", angles.sin(), persistent=False)
+    cos_TF: Tensor
+    sin_TF: Tensor
 
-    def forward(self, x_BTHE: Tensor) -> Tensor:
-        """Rotate queries or keys by their position."""
-        cos = self.cos[: x_BTHE.size(1), None, :].to(x_BTHE.dtype)
-        sin = self.sin[: x_BTHE.size(1), None, :].to(x_BTHE.dtype)
+    def __call__(self, x_BTHE: Tensor) -> Tensor:
+        """Queries or keys turned by their position, in the half-split form. Source: arXiv 2104.09864."""
+        cos, sin = self.cos_TF[:, None], self.sin_TF[:, None]
         first, second = x_BTHE.chunk(2, dim=-1)
         return torch.cat((first * cos + second * sin, second * cos - first * sin), dim=-1)
+
+
+def rotation_of(num_positions: int, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> Rotation:
+    """The rotation of positions 0 to num_positions - 1; angles are float32 whatever the format of the result."""
+    width = config.head_dim
+    frequencies_F = config.rope_base ** -(torch.arange(0, width, 2, dtype=torch.float32, device=device) / width)
+    angles_TF = torch.outer(torch.arange(num_positions, dtype=torch.float32, device=device), frequencies_F)
+    return Rotation(angles_TF.cos().to(dtype), angles_TF.sin().to(dtype))

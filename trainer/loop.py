@@ -113,7 +113,7 @@ class Trainer:
         micro_batches = zip(ids_BT.split(self.micro_sequences), targets_BT.split(self.micro_sequences), strict=True)
         try:
             for micro_ids, micro_targets in micro_batches:
-                loss = self.loss(micro_ids, micro_targets) * (len(micro_ids) / len(ids_BT))
+                loss = self.loss(micro_ids, micro_targets, False, False) * (len(micro_ids) / len(ids_BT))
                 loss.backward()
                 total += loss.detach()
         except torch.OutOfMemoryError:

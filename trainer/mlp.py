@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from trainer.layers import Linear
+from trainer.layers import Linear, LowRank
 from trainer.model_config import ModelConfig
 
 
@@ -15,6 +15,7 @@ class Mlp(nn.Module):
         self.fc = Linear(config.model_dim, config.mlp_dim, generator, starts_at_zero=False)
         self.proj = Linear(config.mlp_dim, config.model_dim, generator, starts_at_zero=True)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., D) to (..., D)."""
-        return self.proj(torch.relu(self.fc(x)).square())
+    def forward(self, x: Tensor, bypass: LowRank | None) -> Tensor:
+        """(..., D) to (..., D); a bypass goes beside both maps."""
+        y = self.proj(torch.relu(self.fc(x)).square())
+        return y if bypass is None else y + bypass(x)

@@ -61,8 +61,7 @@ class Session:
         val_tokens = load_validation(
             self.environment.data_path, self.budget.eval_tokens, self.recipe.eval_seq_len, self.recipe.model.vocab_size
         )
-        longest = max(self.recipe.schedule.train_seq_len, self.recipe.eval_seq_len)
-        model = new_model(self.recipe.model, longest, self.environment.compute_dtype, self.environment.seed)
+        model = new_model(self.recipe.model, self.environment.compute_dtype, self.environment.seed)
         model.to(self.environment.device)
         self.emit(describe(self, model, len(val_tokens) - 1))
         return model, val_tokens, token_bytes
@@ -97,15 +96,16 @@ class Session:
         """The stored form of the weights and the seconds it took."""
         self.environment.synchronize()
         start = self.clock()
-        stored = quantize({name: parameter.detach() for name, parameter in model.named_parameters()}, self.recipe.quant)
+        weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
+        stored = quantize(weights, self.recipe.quant, self.recipe.model.num_layers, None)
         self.environment.synchronize()
         return stored, self.clock() - start
 
     def write(self, stored: dict[str, StoredTensor], code_path: Path) -> None:
         """Write the weight file (rank 0)."""
-        data = encode(stored, self.recipe.quant, self.recipe.compressor)
+        data = encode(stored, self.recipe.quant, self.recipe.model.num_layers, self.recipe.compressor)
         (self.folder / WEIGHT_FILE).write_bytes(data)
-        payload_bytes = len(payload_of(stored, self.recipe.quant))
+        payload_bytes = len(payload_of(stored, self.recipe.quant, self.recipe.model.num_layers))
         code_bytes = code_path.stat().st_size
         self.emit(Packed(label=self.label, weight_bytes=len(data), code_bytes=code_bytes, payload_bytes=payload_bytes))
 
@@ -118,7 +118,8 @@ class Session:
         parameters = dict(model.named_parameters())
         shapes = {name: parameter.shape for name, parameter in parameters.items()}
         data = (self.folder / WEIGHT_FILE).read_bytes()
-        weights = dequantize(decode(data, shapes, self.recipe.quant, self.recipe.compressor))
+        quant, num_layers = self.recipe.quant, self.recipe.model.num_layers
+        weights = dequantize(decode(data, shapes, quant, num_layers, self.recipe.compressor))
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(weights[name])

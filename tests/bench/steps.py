@@ -33,7 +33,7 @@ def discard(event: Event) -> None:
 
 def time_steps(recipe: Recipe, environment: Environment, repeats: int) -> float:
     """Median seconds of a step."""
-    model = new_model(recipe.model, recipe.schedule.train_seq_len, environment.compute_dtype, 0)
+    model = new_model(recipe.model, environment.compute_dtype, 0)
     trainer = Trainer(model.to(environment.device), recipe, environment, discard)
     trainer.warm_up()
     seconds: list[float] = []
@@ -48,7 +48,7 @@ def time_steps(recipe: Recipe, environment: Environment, repeats: int) -> float:
 
 def time_scoring(recipe: Recipe, environment: Environment, num_tokens: int) -> float:
     """Seconds of sliding-window scoring, compiled beforehand."""
-    model = new_model(recipe.model, recipe.eval_seq_len, environment.compute_dtype, 0).to(environment.device)
+    model = new_model(recipe.model, environment.compute_dtype, 0).to(environment.device)
     tokens = load_validation(environment.data_path, num_tokens, recipe.eval_seq_len, recipe.model.vocab_size)
     token_bytes = load_token_bytes(environment.tokenizer_path, recipe.model.vocab_size)
     warm = Scorer(model, tokens[: 2 * recipe.eval_seq_len + 1], token_bytes, recipe.eval_seq_len, environment)

@@ -47,7 +47,7 @@ def test_muon_step_equals_the_definition_written_for_one_matrix() -> None:
 
 
 def test_every_parameter_is_in_exactly_one_group() -> None:
-    model = new_model(TINY, 16, torch.float32, 0)
+    model = new_model(TINY, torch.float32, 0)
     optimizer = Optimizer(model, OptimConfig())
     grouped = [p for group in optimizer.adam.param_groups for p in group["params"]]
     grouped += [p for group in optimizer.muon.groups for p in group]
@@ -57,7 +57,7 @@ def test_every_parameter_is_in_exactly_one_group() -> None:
 
 
 def test_clipping_bounds_the_update() -> None:
-    model = new_model(TINY, 16, torch.float32, 0)
+    model = new_model(TINY, torch.float32, 0)
     optimizer = Optimizer(model, OptimConfig(grad_clip_norm=0.5))
     norms: list[float] = []
     for parameter in model.parameters():

@@ -38,9 +38,9 @@ def random_weights(seed: int) -> dict[str, torch.Tensor]:
 @settings(max_examples=60, deadline=None)
 @given(CONFIGS, st.sampled_from(Compressor), st.integers(0, 2**31))
 def test_the_weight_file_reads_back_exactly(config: QuantConfig, compressor: Compressor, seed: int) -> None:
-    stored = quantize(random_weights(seed), config)
+    stored = quantize(random_weights(seed), config, 1, None)
     shapes = {name: torch.Size(shape) for name, shape in SHAPES.items()}
-    read = decode(encode(stored, config, compressor), shapes, config, compressor)
+    read = decode(encode(stored, config, 1, compressor), shapes, config, 1, compressor)
     for name, tensor in stored.items():
         assert torch.equal(read[name].values, tensor.values), name
         assert read[name].values.dtype == tensor.values.dtype
@@ -74,18 +74,18 @@ def test_scale_floor_makes_the_step_of_small_rows_constant() -> None:
 
 def test_control_tensors_stay_float32_and_an_fp16_embedding_loses_only_fp16() -> None:
     weights = random_weights(3)
-    read = dequantize(quantize(weights, QuantConfig(embed_bits=16, passthrough_numel=0)))
+    read = dequantize(quantize(weights, QuantConfig(embed_bits=16, passthrough_numel=0), 1, None))
     assert torch.equal(read["blocks.0.resid_mix"], weights["blocks.0.resid_mix"])
     assert torch.equal(read["tok_emb"], weights["tok_emb"].half().float())
 
 
 def test_fewer_bits_make_a_smaller_file() -> None:
     model = new_model(
-        ModelConfig(vocab_size=256, num_layers=2, model_dim=128, num_heads=2, num_kv_heads=1), 8, torch.float32, 0
+        ModelConfig(vocab_size=256, num_layers=2, model_dim=128, num_heads=2, num_kv_heads=1), torch.float32, 0
     )
     weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
     sizes = [
-        len(encode(quantize(weights, config), config, Compressor.LZMA))
+        len(encode(quantize(weights, config, 1, None), config, 1, Compressor.LZMA))
         for bits in (8, 6, 4)
         if (config := QuantConfig(matrix_bits=bits, embed_bits=bits, scale_is_floored=False, passthrough_numel=0))
     ]
@@ -96,22 +96,22 @@ def test_fewer_bits_make_a_smaller_file() -> None:
 def test_damage_to_the_weight_file_is_noticed(compressor: Compressor) -> None:
     config = QuantConfig(passthrough_numel=0)
     shapes = {name: torch.Size(shape) for name, shape in SHAPES.items()}
-    data = encode(quantize(random_weights(0), config), config, compressor)
+    data = encode(quantize(random_weights(0), config, 1, None), config, 1, compressor)
     for position in range(0, len(data), 97):
         damaged = data[:position] + bytes([data[position] ^ 0x40]) + data[position + 1 :]
         try:
-            read = decode(damaged, shapes, config, compressor)
+            read = decode(damaged, shapes, config, 1, compressor)
         except ArtifactError:
             continue
-        assert encode(read, config, compressor) == data  # a bit that the format does not use
+        assert encode(read, config, 1, compressor) == data  # a bit that the format does not use
     for cut in (0, 3, len(data) // 2):
         with pytest.raises(ArtifactError):
-            decode(data[:cut], shapes, config, compressor)
+            decode(data[:cut], shapes, config, 1, compressor)
 
 
 def test_a_weight_file_of_another_recipe_is_refused() -> None:
     config = QuantConfig(passthrough_numel=0)
-    data = encode(quantize(random_weights(0), config), config, Compressor.ZLIB)
+    data = encode(quantize(random_weights(0), config, 1, None), config, 1, Compressor.ZLIB)
     shapes = {name: torch.Size(shape) for name, shape in SHAPES.items()} | {"tok_emb": torch.Size((33, 16))}
     with pytest.raises(ArtifactError, match=r"expected .* payload bytes"):
-        decode(data, shapes, config, Compressor.ZLIB)
+        decode(data, shapes, config, 1, Compressor.ZLIB)

@@ -66,7 +66,7 @@ def test_parameters_are_those_of_the_model(layers: int, heads: tuple[int, int], 
     model = ModelConfig(
         vocab_size=64, num_layers=layers, model_dim=dim, num_heads=heads[0], num_kv_heads=heads[1], mlp_mult=mlp_mult
     )
-    built = new_model(model, 16, torch.float32, seed=0)
+    built = new_model(model, torch.float32, seed=0)
     assert num_parameters(Recipe(model=model)) == built.num_parameters
 
 
@@ -104,7 +104,7 @@ def test_bytes_are_those_of_the_codec_on_gaussian_weights(bits: int, is_floored:
     )
     steps = 200
     generator = torch.Generator().manual_seed(0)
-    weights = {name: p.detach().clone() for name, p in new_model(recipe.model, 16, torch.float32, 0).named_parameters()}
+    weights = {name: p.detach().clone() for name, p in new_model(recipe.model, torch.float32, 0).named_parameters()}
     for name, weight in weights.items():
         if name == "tok_emb":
             std = 0.75 * recipe.optim.embed_lr * (steps * (1 - recipe.schedule.warmdown_fraction / 2)) ** 0.5
@@ -116,7 +116,7 @@ def test_bytes_are_those_of_the_codec_on_gaussian_weights(bits: int, is_floored:
             )
         else:
             weight.normal_(1, 0.2, generator=generator)
-    actual = len(encode(quantize(weights, recipe.quant), recipe.quant, compressor))
+    actual = len(encode(quantize(weights, recipe.quant, 2, None), recipe.quant, 2, compressor))
     assert predicted_weight_bytes(recipe, steps) == pytest.approx(actual, rel=0.05)
 
 
