@@ -38,13 +38,13 @@ class Section:
     shape: tuple[int, ...]
 
 
-def sections_of(shapes: dict[str, torch.Size], config: QuantConfig) -> list[Section]:
+def sections_of(shapes: dict[str, torch.Size], config: QuantConfig, num_layers: int) -> list[Section]:
     """The payload's order: codes, then scales, then floats, so that like stands beside like."""
     codes: list[Section] = []
     scales: list[Section] = []
     floats: list[Section] = []
     for name in sorted(shapes):
-        storage = storage_of(name, shapes[name], config)
+        storage = storage_of(name, shapes[name], config, num_layers)
         section = Section(name=name, is_scale=False, dtype=storage.dtype, shape=tuple(shapes[name]))
         if storage.bits is None:
             floats.append(section)
@@ -119,28 +119,28 @@ def corruption_errors(compressor: Compressor) -> tuple[type[Exception], ...]:
             assert_never(compressor)
 
 
-def payload_of(stored: dict[str, StoredTensor], config: QuantConfig) -> bytes:
+def payload_of(stored: dict[str, StoredTensor], config: QuantConfig, num_layers: int) -> bytes:
     """All sections, one after another."""
     shapes = {name: tensor.values.shape for name, tensor in stored.items()}
     parts: list[bytes] = []
-    for section in sections_of(shapes, config):
+    for section in sections_of(shapes, config, num_layers):
         tensor = stored[section.name].scale_R if section.is_scale else stored[section.name].values
         parts.append(tensor.contiguous().cpu().numpy().tobytes())
     return b"".join(parts)
 
 
-def encode(stored: dict[str, StoredTensor], config: QuantConfig, compressor: Compressor) -> bytes:
+def encode(stored: dict[str, StoredTensor], config: QuantConfig, num_layers: int, compressor: Compressor) -> bytes:
     """The weight file.
 
     Raises:
         ConfigError: the compressor's package is not installed.
     """
-    payload = payload_of(stored, config)
+    payload = payload_of(stored, config, num_layers)
     return zlib.crc32(payload).to_bytes(4, "little") + compress(payload, compressor)
 
 
 def decode(
-    data: bytes, shapes: dict[str, torch.Size], config: QuantConfig, compressor: Compressor
+    data: bytes, shapes: dict[str, torch.Size], config: QuantConfig, num_layers: int, compressor: Compressor
 ) -> dict[str, StoredTensor]:
     """The stored tensors of a weight file, on CPU.
 
@@ -156,7 +156,7 @@ def decode(
         raise ArtifactError(f"weight file: expected {compressor.value} data, got {error}") from error
     if zlib.crc32(payload) != int.from_bytes(data[:4], "little"):
         raise ArtifactError("weight file: its checksum does not match its contents")
-    sections = sections_of(shapes, config)
+    sections = sections_of(shapes, config, num_layers)
     sizes = [torch.Size(section.shape).numel() * section.dtype.itemsize for section in sections]
     if sum(sizes) != len(payload):
         raise ArtifactError(f"weight file: expected {sum(sizes)} payload bytes for this recipe, got {len(payload)}")

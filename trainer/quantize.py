@@ -4,6 +4,7 @@ Shapes: R rows, C columns.
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import assert_never
 
 import torch
@@ -13,7 +14,6 @@ from trainer.store_config import ClipRule, QuantConfig
 
 CLIP_QUANTILE = 0.9999984  # the challenge's baseline
 SMALLEST_SCALE = 2.0**-24  # the smallest number fp16 holds
-CONTROL_TENSORS = ("attn_scale", "mlp_scale", "resid_mix", "q_gain", "skip_weights")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,19 +30,86 @@ class Storage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class StoredCorrection:
+    """A low-rank matrix that is added to a tensor of integers: A B, K the rank.
+
+    Attributes:
+        a_codes_RK: int8 in [-2, 1].
+        a_scale: fp16, of no dimension.
+        b_codes_KC: int8 in [-8, 7].
+        b_scales_G: fp16, one a group of consecutive numbers of B, row after row; the last group may be short.
+    """
+
+    a_codes_RK: Tensor
+    a_scale: Tensor
+    b_codes_KC: Tensor
+    b_scales_G: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StoredTensor:
     """A tensor in its stored format. scale_R is empty where values are floats."""
 
     values: Tensor
     scale_R: Tensor
+    correction: StoredCorrection | None = None
 
 
-def storage_of(name: str, shape: torch.Size, config: QuantConfig) -> Storage:
+class Role(StrEnum):
+    """What a tensor is for, which decides how it is stored."""
+
+    TABLE = "table"  # token tables: embedding, bigram, value
+    MLP = "mlp"
+    MATRIX = "matrix"  # every other matrix
+    GATE = "gate"  # attention gates
+    CONTROL = "control"  # vectors and scalars
+
+
+def role_of(name: str) -> Role:
+    """A tensor's role, from its name."""
+    if name == "tok_emb" or name.endswith(".table"):
+        return Role.TABLE
+    if name.endswith(".attn.gate"):
+        return Role.GATE
+    if not name.endswith(".weight"):
+        return Role.CONTROL
+    return Role.MLP if ".mlp." in name else Role.MATRIX
+
+
+def layer_of(name: str) -> int | None:
+    """The block a tensor belongs to; None outside blocks."""
+    parts = name.split(".")
+    return int(parts[1]) if parts[0] == "blocks" else None
+
+
+def bits_of(name: str, config: QuantConfig, num_layers: int) -> int:
+    """Bits a number of a tensor is stored with where it is large enough for integers; 16 and 32 are floats."""
+    layer = layer_of(name)
+    match role_of(name):
+        case Role.CONTROL:
+            return config.control_bits
+        case Role.GATE:
+            return config.gate_bits
+        case Role.TABLE:
+            return config.embed_bits
+        case Role.MLP | Role.MATRIX as role:
+            run = config.layer_bits
+            if layer is not None and name.endswith(".c_k.weight") and layer >= num_layers - config.late_k_layers:
+                return 16
+            if layer is not None and run is not None and run.first_layer <= layer <= run.last_layer:
+                return run.bits
+            return config.mlp_bits or config.matrix_bits if role is Role.MLP else config.matrix_bits
+        case _ as never:
+            assert_never(never)
+
+
+def storage_of(name: str, shape: torch.Size, config: QuantConfig, num_layers: int) -> Storage:
     """The format of a tensor, from its name and shape alone, so that a reader needs no table of contents."""
-    if name.rsplit(".", 1)[-1] in CONTROL_TENSORS:
+    bits, role = bits_of(name, config, num_layers), role_of(name)
+    is_small = len(shape) != 2 or (shape.numel() <= config.passthrough_numel and role is not Role.GATE)
+    if bits == 32:
         return Storage(bits=None, dtype=torch.float32)
-    bits = config.embed_bits if name == "tok_emb" else config.matrix_bits
-    if len(shape) != 2 or shape.numel() <= config.passthrough_numel or bits == 16:
+    if bits == 16 or is_small:
         return Storage(bits=None, dtype=torch.float16)
     return Storage(bits=bits, dtype=torch.int8)
 
@@ -72,11 +139,13 @@ def quantize_rows(weight_RC: Tensor, bits: int, config: QuantConfig) -> StoredTe
     return StoredTensor(values=codes_RC.to(torch.int8), scale_R=scale_R)
 
 
-def quantize(weights: dict[str, Tensor], config: QuantConfig) -> dict[str, StoredTensor]:
+def quantize(
+    weights: dict[str, Tensor], config: QuantConfig, num_layers: int, hessians: dict[str, Tensor] | None
+) -> dict[str, StoredTensor]:
     """Every tensor in its stored format, on the device it is on."""
     stored: dict[str, StoredTensor] = {}
     for name, weight in weights.items():
-        storage = storage_of(name, weight.shape, config)
+        storage = storage_of(name, weight.shape, config, num_layers)
         if storage.bits is not None:
             stored[name] = quantize_rows(weight.float(), storage.bits, config)
         else:
