@@ -23,7 +23,7 @@ from search.spec_parts import (
     SpecModel,
 )
 from spaces import optimizer, quantization, shape
-from spaces.fields import SpaceError, close_match, flat, recipe_to_dict, set_values
+from spaces.fields import SpaceError, close_match, flat, recipe_from_dict, recipe_to_dict, set_values
 from spaces.recipes import named_recipe
 from spaces.space import Choice, Domain, Integer, Param, Real, Space
 from trainer.config import Recipe, check_fits
@@ -120,15 +120,23 @@ def load_spec(path: Path) -> StudySpec:
 def definition_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What keeps two definitions (StudySpec.definition) from being one study: a line a key, none where they may be.
 
-    More trials or more promoted ones are no difference.
+    More trials or more promoted ones are no difference, nor are fields that an older version's recipe lacks.
     """
-    before, after = flat(old), flat(new)
+    before, after = flat(_with_every_field(old)), flat(_with_every_field(new))
     keys = [*before, *(key for key in after if key not in before)]
     return [
         f"{key} was {before.get(key)!r}, got {after.get(key)!r}"
         for key in keys
         if not _may_change(key, before.get(key), after.get(key))
     ]
+
+
+def _with_every_field(definition: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A definition whose recipe has all fields of this version; as it is where this version has no such recipe."""
+    try:
+        return {**definition, "recipe": recipe_to_dict(recipe_from_dict(definition["recipe"]))}
+    except (SpaceError, ConfigError):
+        return definition
 
 
 def _may_change(key: str, old: Any, new: Any) -> bool:

@@ -8,6 +8,7 @@ dashboard's best and Pareto front honest; a failure of the machine FAIL, which t
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from search.limits import CONSTRAINTS, failure_violations, measured_violations
 from search.run import CODE_FILE, EVENTS_FILE, LOG_FILE, WEIGHT_FILE
 from search.spec_parts import Limits
 from search.trials import TrialRow, TrialStatus
-from spaces.fields import recipe_hash, recipe_to_dict
+from spaces.fields import SpaceError, recipe_from_dict, recipe_hash, recipe_to_dict
 from trainer.config import Recipe
+from trainer.errors import ConfigError
 from trainer.result import Failure, FailureKind, Measurement
 
 MEASURED = (
@@ -198,9 +200,25 @@ def _row(trial: FrozenTrial, rung: str) -> TrialRow:
         values=tuple(trial.values) if trial.state is TrialState.COMPLETE else (),
         params=dict(trial.params),
         violations={name: trial.constraints[name] for name in CONSTRAINTS if name in trial.constraints},
-        attributes=dict(trial.user_attrs),
+        attributes=_attributes(trial.user_attrs),
         seconds=None if trial.duration is None else trial.duration.total_seconds(),
     )
+
+
+def _attributes(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """User attributes, the recipe's hash as this version makes it, so that trials of older ones are found again."""
+    if "recipe" not in stored or "recipe_hash" not in stored:
+        return dict(stored)
+    return {**stored, "recipe_hash": _hash_of(stored["recipe"]) or stored["recipe_hash"]}
+
+
+@cache
+def _hash_of(recipe_json: str) -> str | None:
+    """The hash of a stored recipe; None where this version has no such recipe."""
+    try:
+        return recipe_hash(recipe_from_dict(json.loads(recipe_json)))
+    except (SpaceError, ConfigError):
+        return None
 
 
 def _status(trial: FrozenTrial) -> TrialStatus:

@@ -54,9 +54,27 @@ _PATHS: Mapping[str, Any] = MappingProxyType(dict(_paths_of(Recipe, "")))
 
 
 def optional_parent(path: str) -> str | None:
-    """The optional sub-config a field belongs to (ema for ema.start_fraction); None for all others."""
-    parent = path.rpartition(".")[0]
-    return parent if parent in _PATHS else None
+    """The optional sub-config a field belongs to (quant.gptq for quant.gptq.damping); None for all others."""
+    return next((parent for parent in reversed(_parents(path)) if parent in _PATHS), None)
+
+
+def _parents(path: str) -> list[str]:
+    """The configs that a path leads through, by their own paths, outermost first."""
+    names = path.split(".")
+    return [".".join(names[:length]) for length in range(1, len(names))]
+
+
+def default_value(path: str) -> Any:
+    """The value of a field where nothing sets it, in its own type; in a sub-config, that of a fresh one.
+
+    Raises:
+        SpaceError: Recipe has no such field.
+    """
+    require_path(path)
+    config: Any = Recipe
+    for name in path.split(".")[:-1]:
+        config = plain_type(_field_types(config)[name])
+    return getattr(config(), path.rpartition(".")[2])
 
 
 def require_path(path: str) -> Any:
@@ -101,23 +119,17 @@ def set_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     """
     changed = recipe_to_dict(recipe)
     for path in sorted(values):  # a sub-config comes before its fields
-        hint, value = require_path(path), values[path]
-        *parents, name = path.split(".")
+        require_path(path)
         holder = changed
-        for parent in parents:
-            if holder[parent] is None:
+        for parent in _parents(path):
+            name = parent.rpartition(".")[2]
+            if holder.get(name) is None:
                 if parent in values:
-                    raise SpaceError(f"{path}: must not be set where {parent} is null, got {value!r}")
-                holder[parent] = _sub_config_values(require_path(parent), {})
-            holder = holder[parent]
-        holder[name] = _sub_config_values(hint, value)
+                    raise SpaceError(f"{path}: must not be set where {parent} is null, got {values[path]!r}")
+                holder[name] = {}
+            holder = holder[name]
+        holder[path.rpartition(".")[2]] = _to_jsonable(values[path])
     return recipe_from_dict(changed)
-
-
-def _sub_config_values(hint: Any, value: Any) -> Any:
-    """A sub-config as a mapping with its defaults filled in; any other value in its JSON form."""
-    config, plain = _sub_config(hint), _to_jsonable(value)
-    return {**_to_jsonable(config()), **plain} if config is not None and isinstance(plain, Mapping) else plain
 
 
 def check_value(path: str, value: Any) -> Any:
@@ -127,8 +139,7 @@ def check_value(path: str, value: Any) -> Any:
         SpaceError: unknown path, or a value of another type.
         ConfigError: a sub-config that contradicts itself.
     """
-    hint = require_path(path)
-    return _decode(hint, _sub_config_values(hint, value), path)
+    return _decode(require_path(path), value, path)
 
 
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
@@ -144,14 +155,18 @@ def to_json_value(value: Any) -> Any:
 def _to_jsonable(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {name: _to_jsonable(getattr(value, name)) for name in _field_types(type(value))}
+    if isinstance(value, Mapping):
+        return {name: _to_jsonable(part) for name, part in value.items()}
     return value.value if isinstance(value, Enum) else value
 
 
 def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
-    """The recipe that recipe_to_dict wrote.
+    """The recipe that recipe_to_dict wrote, here or in an older version.
+
+    A key that is missing takes the field's default: whoever wrote it did not know the technique, and defaults mean off.
 
     Raises:
-        SpaceError: an unknown or missing key, or a value of another type.
+        SpaceError: an unknown key, or a value of another type.
         ConfigError: the values contradict each other.
     """
     return _decode_config(Recipe, values, "")
@@ -163,10 +178,7 @@ def _decode_config(config: Any, values: Mapping[str, Any], path: str) -> Any:
         if name not in hints:
             where = f"{prefix}{name}"
             raise SpaceError(f"{where}: must be a field of {config.__name__}{close_match(name, hints)}, got {name!r}")
-    for name in hints:
-        if name not in values:
-            raise SpaceError(f"{prefix}{name}: must be given, got nothing")
-    return config(**{name: _decode(hint, values[name], prefix + name) for name, hint in hints.items()})
+    return config(**{name: _decode(hints[name], value, prefix + name) for name, value in values.items()})
 
 
 def _decode(hint: Any, value: Any, path: str) -> Any:
@@ -211,6 +223,19 @@ def flat(value: Any, path: str = "") -> dict[str, Any]:
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """16 hex digits that two recipes share exactly if they are equal."""
-    canonical = json.dumps(recipe_to_dict(recipe), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """16 hex digits that two recipes share exactly if they are equal.
+
+    Only what differs from the defaults counts, so a new field whose default means off changes no recipe's hash.
+    """
+    canonical = json.dumps(_changes(recipe), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _changes(config: Any) -> dict[str, Any]:
+    """A config's fields that are not at their defaults, in JSON form; a sub-config that is on is there, maybe empty."""
+    default, changed = type(config)(), dict[str, Any]()
+    for name in _field_types(type(config)):
+        value = getattr(config, name)
+        if value != getattr(default, name):
+            changed[name] = _changes(value) if is_dataclass(value) else _to_jsonable(value)
+    return changed

@@ -13,6 +13,7 @@ from types import MappingProxyType
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_recipes import POSITIVE, recipes
 
 from search.bundle import Bundle, bundle, flatten, pack, trainer_folder, unpack
 from search.errors import BundleError
@@ -22,7 +23,7 @@ from trainer import config, eval_config, model_config, store_config, train_confi
 from trainer.config import Budget, Recipe
 from trainer.eval_config import EvalConfig
 from trainer.model_config import ModelConfig
-from trainer.store_config import ClipRule, Compressor, QuantConfig
+from trainer.store_config import Compressor, QuantConfig
 from trainer.train_config import EmaConfig, OptimConfig, ScheduleConfig
 
 CONFIG_NAMES = MappingProxyType(
@@ -270,45 +271,8 @@ def test_unpack_refuses_a_damaged_payload() -> None:
 # ---- configs as constructor calls
 
 
-def fractions(low: float = 0.0, high: float = 1.0) -> st.SearchStrategy[float]:
-    return st.floats(low, high, exclude_max=True)
-
-
-POSITIVE = st.floats(min_value=1e-12, max_value=1e12)
-MODELS = st.builds(
-    ModelConfig,
-    vocab_size=st.integers(8, 65_536),
-    num_layers=st.integers(1, 64),
-    model_dim=st.integers(1, 64).map(lambda n: 16 * n),
-    num_heads=st.sampled_from([4, 8]),
-    num_kv_heads=st.sampled_from([1, 2, 4]),
-    mlp_mult=st.floats(0.5, 8.0),
-    rope_base=POSITIVE,
-    embed_init_std=POSITIVE,
-)
-RECIPES = st.builds(
-    Recipe,
-    model=MODELS,
-    optim=st.builds(OptimConfig, matrix_lr=POSITIVE, beta1=fractions(), grad_clip_norm=st.none() | POSITIVE),
-    schedule=st.builds(
-        ScheduleConfig, train_seq_len=st.just(1024), warmdown_fraction=fractions(), lr_floor=fractions()
-    ),
-    ema=st.none() | st.builds(EmaConfig, half_life_fraction=POSITIVE, start_fraction=fractions()),
-    quant=st.builds(
-        QuantConfig,
-        matrix_bits=st.integers(4, 8),
-        embed_bits=st.sampled_from([4, 8, 16]),
-        clip=st.sampled_from(ClipRule),
-        scale_is_floored=st.booleans(),
-        passthrough_numel=st.integers(0, 10**7),
-    ),
-    compressor=st.sampled_from(Compressor),
-    evaluation=st.builds(EvalConfig, seq_len=st.none() | st.just(2048), stride=st.integers(1, 1024)),
-)
-
-
-@settings(max_examples=50)
-@given(RECIPES)
+@settings(max_examples=50, deadline=None)
+@given(recipes())
 def test_rendered_recipe_evaluates_to_itself(recipe: Recipe) -> None:
     assert eval(render(recipe), dict(CONFIG_NAMES)) == recipe
 

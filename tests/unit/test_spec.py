@@ -270,6 +270,17 @@ def test_a_study_may_grow_and_nothing_else(tmp_path: Path, old: str, new: str, d
     assert bool(found) == bool(differing)
 
 
+def test_a_study_of_an_older_version_goes_on(tmp_path: Path) -> None:
+    today = load(tmp_path, GOOD).definition()
+    older = json.loads(json.dumps(today))
+    del older["recipe"]["swa"], older["recipe"]["model"]["xsa"], older["recipe"]["quant"]["gptq"]
+    assert definition_differences(older, today) == []
+    older["recipe"]["model"]["num_layers"] = 7
+    assert definition_differences(older, today) == ["recipe.model.num_layers was 7, got 3"]
+    older["recipe"]["model"]["width"] = 7
+    assert "recipe.model.width was 7, got None" in definition_differences(older, today)
+
+
 def test_a_family_is_named_for_every_module_of_params() -> None:
     modules = {path.stem for path in (STUDIES.parent / "spaces").glob("*.py") if "def params()" in path.read_text()}
     assert set(FAMILIES) == modules

@@ -1,5 +1,6 @@
 """Telling and reading back trials: what plain Optuna sees, and that an infeasible trial is never best."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +32,7 @@ from search.store import (
 )
 from search.study import RungStudy
 from search.trials import TrialStatus
-from spaces.fields import set_values
+from spaces.fields import recipe_hash, recipe_to_dict, set_values
 from trainer.config import Recipe
 from trainer.result import FailureKind
 
@@ -75,6 +76,16 @@ def test_plain_optuna_sees_two_named_values_and_constraints(make: Make, url: str
     assert list(trial.constraints) == sorted(CONSTRAINTS) or list(trial.constraints) == list(CONSTRAINTS)
     assert trial.constraints["artifact_bytes"] == pytest.approx(1 / 16 - 1)
     assert [best.number for best in plain.best_trials] == [number]
+
+
+def test_a_trial_of_an_older_version_is_found_by_todays_hash(make: Make) -> None:
+    rung = make()
+    older = recipe_to_dict(Recipe())
+    del older["swa"], older["quant"]["gptq"]
+    rung.optuna.enqueue_trial({}, user_attrs={"recipe": json.dumps(older), "recipe_hash": "as it was", "seed": 1})
+    strange = {"recipe": json.dumps({"width": 3}), "recipe_hash": "as it was", "seed": 1}
+    rung.optuna.enqueue_trial({}, user_attrs=strange)
+    assert [row.key for row in rung.rows()] == [(recipe_hash(Recipe()), 1), ("as it was", 1)]
 
 
 def test_attributes_are_at_most_25_scalars(make: Make, url: str) -> None:
