@@ -1,9 +1,7 @@
-"""Token shards and the stream of training batches cut from them.
-
-Shapes: B rows of this rank, T tokens a row.
-"""
+"""Token shards: reading them, as a validation split and as one endless stream."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +12,7 @@ from trainer.errors import DataError
 SHARD_MAGIC = 20240520
 SHARD_VERSION = 1
 SHARD_HEADER_BYTES = 1024  # 256 little-endian int32: magic, version, number of tokens, zeros
+SEARCHED_TOKENS = 16_384  # looked through at a time; a document has about a thousand tokens
 TokenIds = np.ndarray[tuple[int], np.dtype[np.uint16]]
 
 
@@ -76,7 +75,7 @@ def load_validation(folder: Path, limit: int | None, seq_len: int, vocab_size: i
     return torch.from_numpy(tokens)
 
 
-def check_vocabulary(ids: TokenIds, vocab_size: int, path: Path) -> None:
+def check_vocabulary(ids: np.ndarray[Any, Any], vocab_size: int, path: Path) -> None:
     """Refuse ids that the model has no embedding for.
 
     Raises:
@@ -86,79 +85,54 @@ def check_vocabulary(ids: TokenIds, vocab_size: int, path: Path) -> None:
         raise DataError(f"{path}: shard of another vocabulary: expected ids below {vocab_size}, got {int(ids.max())}")
 
 
-class SequentialLoader:
-    """Cuts the training stream, endlessly repeated, into batches.
+class TokenStream:
+    """The training shards of a folder end to end, in the order of their names, endlessly repeated.
 
-    Global batch k is the tokens [k * batch_tokens, (k + 1) * batch_tokens + 1) of the stream, as rows of seq_len; rank
-    r of N takes the r-th part of the rows. So what a step trains on does not depend on N.
-
-    Args:
-        batch_tokens: tokens per step over all ranks.
-        device: where batches go; to a CUDA device they are copied from pinned memory, without waiting.
+    Attributes:
+        paths: the shards.
+        sizes_S: (S,) tokens of each shard.
+        firsts_S: (S,) position of each shard's first token.
 
     Raises:
         DataError: there is no shard, or one is damaged.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        batch_tokens: int,
-        seq_len: int,
-        vocab_size: int,
-        rank: int,
-        world_size: int,
-        device: torch.device,
-    ) -> None:
-        assert batch_tokens % (seq_len * world_size) == 0, "trainer.config.check_fits holds this"
-        self._paths = list_shards(folder, "train")
-        self._shards = [read_shard(path) for path in self._paths]
-        self._ends = np.cumsum([shard.size for shard in self._shards])
-        self._batch_tokens = batch_tokens
-        self._rank_tokens = batch_tokens // world_size
-        self._rank_offset = rank * self._rank_tokens
-        self._seq_len = seq_len
-        self._vocab_size = vocab_size
-        self._device = device
-        self._batch = 0
+    def __init__(self, folder: Path) -> None:
+        self.paths = list_shards(folder, "train")
+        # Plain arrays over the maps: slicing an np.memmap costs several times as much.
+        self._shards = [np.asarray(read_shard(path)) for path in self.paths]
+        self.sizes_S = np.array([shard.size for shard in self._shards], dtype=np.int64)
+        self._ends_S = np.cumsum(self.sizes_S)
+        self.firsts_S = self._ends_S - self.sizes_S
+        self.num_tokens = int(self._ends_S[-1])
 
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of the training stream before it repeats."""
-        return int(self._ends[-1])
-
-    def reset(self) -> None:
-        """Start over at the first batch."""
-        self._batch = 0
-
-    def next_batch(self) -> tuple[Tensor, Tensor]:
-        """(x_BT, y_BT), int64: this rank's rows of the next global batch, and the token after each.
-
-        Raises:
-            DataError: a shard holds ids of another vocabulary.
-        """
-        ids = self._read(self._batch * self._batch_tokens + self._rank_offset, self._rank_tokens + 1)
-        self._batch += 1
-        tokens = torch.from_numpy(ids)
-        if self._device.type == "cuda":
-            tokens = tokens.pin_memory().to(self._device, non_blocking=True)
-        tokens = tokens.long()
-        return tokens[:-1].view(-1, self._seq_len), tokens[1:].view(-1, self._seq_len)
-
-    def _read(self, start: int, length: int) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
-        """Tokens [start, start + length) of the endless stream.
-
-        Ids are checked here, not a shard at a time: that would read 200 MB while the clock runs.
-        """
-        ids = np.empty(length, dtype=np.int32)
+    def read_into(self, ids_T: np.ndarray[Any, np.dtype[np.int32]], start: int) -> None:
+        """Fill ids_T with the tokens from a position on. Only these are read, not their whole shard."""
         filled = 0
-        while filled < length:
-            position = (start + filled) % self.num_tokens
-            index = int(np.searchsorted(self._ends, position, side="right"))
-            shard = self._shards[index]
-            first = position - int(self._ends[index]) + shard.size
-            part = shard[first : first + length - filled]
-            check_vocabulary(part, self._vocab_size, self._paths[index])
-            ids[filled : filled + part.size] = part
+        while filled < ids_T.size:
+            shard, first = self._locate(start + filled)
+            part = self._shards[shard][first : first + ids_T.size - filled]
+            ids_T[filled : filled + part.size] = part
             filled += part.size
-        return ids
+
+    def path_at(self, position: int) -> Path:
+        """The shard that holds a position."""
+        return self.paths[self._locate(position)[0]]
+
+    def find(self, token: int, start: int) -> int | None:
+        """The first position at or after start that holds token; None where no shard holds it."""
+        position = start
+        while position < start + self.num_tokens:
+            shard, first = self._locate(position)
+            part = self._shards[shard][first : first + SEARCHED_TOKENS]
+            found = np.flatnonzero(part == token)
+            if found.size:
+                return position + int(found[0])
+            position += part.size
+        return None
+
+    def _locate(self, position: int) -> tuple[int, int]:
+        """The shard that holds a position, and the token's index in it."""
+        wrapped = position % self.num_tokens
+        shard = int(np.searchsorted(self._ends_S, wrapped, side="right"))
+        return shard, wrapped - int(self.firsts_S[shard])

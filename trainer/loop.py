@@ -11,10 +11,10 @@ from torch import Tensor
 from trainer.average import Ema
 from trainer.batched import copy_all
 from trainer.config import Budget, Recipe
-from trainer.data import SequentialLoader
 from trainer.environment import Environment
 from trainer.errors import DivergedError
 from trainer.events import Emit, MicroBatchHalved, TrainStep, WarmupStep
+from trainer.loaders import open_loader
 from trainer.model import Gpt
 from trainer.optim import Optimizer
 from trainer.schedule import learning_rate_scale, momentum_at
@@ -73,7 +73,8 @@ class Trainer:
     def __init__(self, model: Gpt, recipe: Recipe, environment: Environment, emit: Emit) -> None:
         self.model, self.recipe, self.environment, self.emit = model, recipe, environment, emit
         schedule = recipe.schedule
-        self.loader = SequentialLoader(
+        self.loader = open_loader(
+            schedule.loader,
             environment.data_path,
             schedule.train_batch_tokens,
             schedule.train_seq_len,
@@ -81,6 +82,7 @@ class Trainer:
             environment.rank,
             environment.world_size,
             environment.device,
+            environment.seed,
         )
         self.optimizer = Optimizer(model, recipe.optim)
         self.micro_sequences = max(1, MICRO_BATCH_TOKENS // schedule.train_seq_len)

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search.shards import MAGIC, VERSION, ShardWriter
-from trainer.data import SequentialLoader, list_shards, load_validation, read_shard
+from trainer.data import list_shards, load_validation, read_shard
 from trainer.errors import DataError
+from trainer.loaders import BatchLoader, open_loader
+from trainer.train_config import Loader
 
 CPU = torch.device("cpu")
 VOCAB_SIZE = 1000
@@ -37,10 +39,8 @@ def write_shard(
     path.write_bytes(header.tobytes() + ids.astype("<u2").tobytes())
 
 
-def loader(
-    folder: Path, batch_tokens: int = 16, seq_len: int = 8, rank: int = 0, world_size: int = 1
-) -> SequentialLoader:
-    return SequentialLoader(folder, batch_tokens, seq_len, VOCAB_SIZE, rank, world_size, CPU)
+def loader(folder: Path, batch_tokens: int = 16, seq_len: int = 8, rank: int = 0, world_size: int = 1) -> BatchLoader:
+    return open_loader(Loader.SEQUENTIAL, folder, batch_tokens, seq_len, VOCAB_SIZE, rank, world_size, CPU, 0)
 
 
 @settings(max_examples=40, deadline=None)
@@ -89,7 +89,7 @@ def test_a_shard_smaller_than_a_batch_repeats(tmp_path: Path) -> None:
 
 
 def test_built_dataset_streams(quickstart_data: Path) -> None:
-    stream = SequentialLoader(quickstart_data, 2048, 256, 1024, 0, 1, CPU)
+    stream = open_loader(Loader.SEQUENTIAL, quickstart_data, 2048, 256, 1024, 0, 1, CPU, 0)
     x_BT, _ = stream.next_batch()
     assert int(x_BT[0, 0]) == 1  # BOS
     assert stream.num_tokens > 1_000_000
