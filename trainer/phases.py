@@ -172,7 +172,7 @@ class Session:
         label = self.label.replace("+", "_") + "_roundtrip"
         self.scored(label, post_quant, self.recipe.eval_seq_len, self.clock() - start)
         start_sliding = self.clock()
-        sliding = scorer.sliding(self.recipe.evaluation.stride)
+        sliding = scorer.sliding()
         self.scored("sliding_window", sliding, self.recipe.evaluation.stride, self.clock() - start_sliding)
         return post_quant, sliding, self.environment.agree(self.clock() - start)
 
@@ -183,7 +183,7 @@ class Session:
             TrainerError: any of the trainer's own errors.
         """
         model, val_tokens, token_bytes = self.setup()
-        scorer = Scorer(model, val_tokens, token_bytes, self.recipe.eval_seq_len, self.environment)
+        scorer = Scorer(model, val_tokens, token_bytes, self.recipe, self.environment)
         trained = self.train(model)
         self.enter(Phase.QUANTIZE)
         stored, quantize_seconds = self.timed_quantize(model)

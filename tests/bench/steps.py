@@ -51,13 +51,13 @@ def time_scoring(recipe: Recipe, environment: Environment, num_tokens: int) -> f
     model = new_model(recipe.model, environment.compute_dtype, 0).to(environment.device)
     tokens = load_validation(environment.data_path, num_tokens, recipe.eval_seq_len, recipe.model.vocab_size)
     token_bytes = load_token_bytes(environment.tokenizer_path, recipe.model.vocab_size)
-    warm = Scorer(model, tokens[: 2 * recipe.eval_seq_len + 1], token_bytes, recipe.eval_seq_len, environment)
-    scorer = Scorer(model, tokens, token_bytes, recipe.eval_seq_len, environment)
+    warm = Scorer(model, tokens[: 2 * recipe.eval_seq_len + 1], token_bytes, recipe, environment)
+    scorer = Scorer(model, tokens, token_bytes, recipe, environment)
     scorer.token_losses = warm.token_losses
-    warm.sliding(recipe.evaluation.stride)
+    warm.sliding()
     environment.synchronize()
     start = time.perf_counter()
-    scorer.sliding(recipe.evaluation.stride)
+    scorer.sliding()
     environment.synchronize()
     return time.perf_counter() - start
 
