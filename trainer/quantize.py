@@ -1,19 +1,20 @@
 """How weights are stored: rows of integers with a scale each, or plain floats, and the way back.
 
-Shapes: R rows, C columns.
+Shapes: N matrices of one shape, R rows, C columns.
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import assert_never
 
 import torch
 from torch import Tensor
 
-from trainer.store_config import ClipRule, QuantConfig
-
-CLIP_QUANTILE = 0.9999984  # the challenge's baseline
-SMALLEST_SCALE = 2.0**-24  # the smallest number fp16 holds
+from trainer.clip import round_to_codes, scale_of_rows
+from trainer.gptq import round_gptq
+from trainer.lqer import decode_right, encode_left, encode_right, top_singular
+from trainer.roles import Role, layer_of, role_of
+from trainer.store_config import LqerConfig, QuantConfig
+from trainer.train_config import QatForm
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,33 +56,6 @@ class StoredTensor:
     correction: StoredCorrection | None = None
 
 
-class Role(StrEnum):
-    """What a tensor is for, which decides how it is stored."""
-
-    TABLE = "table"  # token tables: embedding, bigram, value
-    MLP = "mlp"
-    MATRIX = "matrix"  # every other matrix
-    GATE = "gate"  # attention gates
-    CONTROL = "control"  # vectors and scalars
-
-
-def role_of(name: str) -> Role:
-    """A tensor's role, from its name."""
-    if name == "tok_emb" or name.endswith(".table"):
-        return Role.TABLE
-    if name.endswith(".attn.gate"):
-        return Role.GATE
-    if not name.endswith(".weight"):
-        return Role.CONTROL
-    return Role.MLP if ".mlp." in name else Role.MATRIX
-
-
-def layer_of(name: str) -> int | None:
-    """The block a tensor belongs to; None outside blocks."""
-    parts = name.split(".")
-    return int(parts[1]) if parts[0] == "blocks" else None
-
-
 def bits_of(name: str, config: QuantConfig, num_layers: int) -> int:
     """Bits a number of a tensor is stored with where it is large enough for integers; 16 and 32 are floats."""
     layer = layer_of(name)
@@ -114,50 +88,115 @@ def storage_of(name: str, shape: torch.Size, config: QuantConfig, num_layers: in
     return Storage(bits=bits, dtype=torch.int8)
 
 
-def clip_of_rows(weight_RC: Tensor, rule: ClipRule) -> Tensor:
-    """The magnitude (R,) at which each row is clipped."""
-    match rule:
-        case ClipRule.ROW_MAX:
-            return weight_RC.abs().amax(dim=1)
-        case ClipRule.QUANTILE:
-            # torch.quantile takes at most 2**24 numbers at once.
-            parts = weight_RC.abs().split(max(1, 2**24 // weight_RC.size(1)))
-            return torch.cat([torch.quantile(part, CLIP_QUANTILE, dim=1) for part in parts])
-        case _:
-            assert_never(rule)
-
-
-def quantize_rows(weight_RC: Tensor, bits: int, config: QuantConfig) -> StoredTensor:
-    """Round a matrix to integers in [-q_max, q_max], q_max = 2 ** (bits - 1) - 1, with one fp16 scale a row.
-
-    The scale is rounded to fp16 before the division, so that writer and reader use the same step.
-    """
-    q_max = 2 ** (bits - 1) - 1
-    floor = 1.0 / q_max if config.scale_is_floored else SMALLEST_SCALE
-    scale_R = (clip_of_rows(weight_RC, config.clip) / q_max).clamp_min(floor).half()
-    codes_RC = (weight_RC / scale_R.float()[:, None]).round().clamp(-q_max, q_max)
-    return StoredTensor(values=codes_RC.to(torch.int8), scale_R=scale_R)
-
-
 def quantize(
     weights: dict[str, Tensor], config: QuantConfig, num_layers: int, hessians: dict[str, Tensor] | None
 ) -> dict[str, StoredTensor]:
-    """Every tensor in its stored format, on the device it is on."""
+    """Every tensor in its stored format, on the device it is on.
+
+    Args:
+        hessians: those of collect_hessians, for rounding with error feedback; None rounds each weight by itself.
+
+    Raises:
+        DivergedError: a Hessian is not finite.
+    """
+    used = {} if hessians is None or config.gptq is None else dict(hessians)
+    if config.gptq is not None and not config.gptq.rounds_embedding:
+        used.pop("tok_emb", None)
     stored: dict[str, StoredTensor] = {}
+    stacks: dict[tuple[int, Role, torch.Size, bool], list[str]] = {}
     for name, weight in weights.items():
         storage = storage_of(name, weight.shape, config, num_layers)
-        if storage.bits is not None:
-            stored[name] = quantize_rows(weight.float(), storage.bits, config)
-        else:
+        if storage.bits is None:
             stored[name] = StoredTensor(values=weight.to(storage.dtype), scale_R=weight.new_empty(0).half())
-    return stored
+        else:
+            stacks.setdefault((storage.bits, role_of(name), weight.shape, name in used), []).append(name)
+    for (bits, role, _, is_known), names in stacks.items():
+        weights_NRC = torch.stack([weights[name].float() for name in names])
+        hessians_NCC = torch.stack([used[name].float() for name in names]) if is_known else None
+        codes_NRC, scale_NR = quantize_stack(weights_NRC, bits, role, config, hessians_NCC)
+        for name, codes_RC, scale_R in zip(names, codes_NRC, scale_NR, strict=True):
+            stored[name] = StoredTensor(values=codes_RC.clone(), scale_R=scale_R.clone())
+    stored = {name: stored[name] for name in weights}
+    return stored if config.lqer is None else stored | correct(weights, stored, config.lqer)
+
+
+def quantize_stack(
+    weights_NRC: Tensor, bits: int, role: Role, config: QuantConfig, hessians_NCC: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Codes (N, R, C), int8, and steps (N, R), fp16, of matrices of one shape, role and number of bits.
+
+    Steps are rounded to fp16 before they are used, so that writer and reader use the same.
+    """
+    if role is not Role.GATE:
+        weights_NRC = prune_smallest(weights_NRC, config.prune_fraction)
+    if hessians_NCC is None or config.gptq is None:
+        scale_NR = scale_of_rows(weights_NRC, bits, role, config)
+        return round_to_codes(weights_NRC, scale_NR, bits).to(torch.int8), scale_NR
+    scale_NR = scale_of_rows(weights_NRC, bits, role, config, hessians_NCC.diagonal(dim1=1, dim2=2))
+    return round_gptq(weights_NRC, hessians_NCC, scale_NR, bits, config.gptq.damping), scale_NR
+
+
+def prune_smallest(weights_NRC: Tensor, fraction: float) -> Tensor:
+    """Matrices with this share of each one's smallest magnitudes set to zero. Source: PR 180."""
+    magnitude_NM = weights_NRC.abs().flatten(1)
+    count = int(fraction * magnitude_NM.size(1))
+    if count == 0:
+        return weights_NRC
+    threshold_N = magnitude_NM.kthvalue(count, dim=1).values
+    return weights_NRC.masked_fill(weights_NRC.abs() <= threshold_N[:, None, None], 0.0)
+
+
+def correct(weights: dict[str, Tensor], stored: dict[str, StoredTensor], config: LqerConfig) -> dict[str, StoredTensor]:
+    """Those stored tensors that get a correction, with it: the ones of the largest rounding error. Source: PR 1851."""
+    names = [name for name, tensor in stored.items() if tensor.scale_R.numel()]
+    if not names:
+        return {}
+    norms = torch.stack([torch.dist(weights[name].float(), dequantize_one(stored[name])) for name in names]).tolist()
+    worst = sorted(zip(names, norms, strict=True), key=lambda pair: (-pair[1], pair[0]))[: config.num_tensors]
+    return {name: with_correction(stored[name], weights[name].float(), config) for name, _ in worst}
+
+
+def with_correction(tensor: StoredTensor, weight_RC: Tensor, config: LqerConfig) -> StoredTensor:
+    """A tensor of integers with the correction of its rounding error."""
+    a_RK, b_KC = top_singular(weight_RC - dequantize_one(tensor), config.rank)
+    a_codes_RK, a_scale = encode_left(a_RK)
+    b_codes_KC, b_scales_G = encode_right(b_KC, config.group_size)
+    correction = StoredCorrection(a_codes_RK=a_codes_RK, a_scale=a_scale, b_codes_KC=b_codes_KC, b_scales_G=b_scales_G)
+    return StoredTensor(values=tensor.values, scale_R=tensor.scale_R, correction=correction)
 
 
 def dequantize(stored: dict[str, StoredTensor]) -> dict[str, Tensor]:
     """Float32 weights from their stored formats."""
-    return {
-        name: tensor.values.float() * tensor.scale_R.float()[:, None]
-        if tensor.scale_R.numel()
-        else tensor.values.float()
-        for name, tensor in stored.items()
-    }
+    return {name: dequantize_one(tensor) for name, tensor in stored.items()}
+
+
+def dequantize_one(tensor: StoredTensor) -> Tensor:
+    """A float32 weight from its stored format."""
+    if not tensor.scale_R.numel():
+        return tensor.values.float()
+    weight_RC = tensor.values.float() * tensor.scale_R.float()[:, None]
+    if tensor.correction is None:
+        return weight_RC
+    a_RK = tensor.correction.a_codes_RK.float() * tensor.correction.a_scale.float()
+    return weight_RC + a_RK @ decode_right(tensor.correction.b_codes_KC, tensor.correction.b_scales_G)
+
+
+def fake_quantize(name: str, weight: Tensor, config: QuantConfig, num_layers: int, form: QatForm) -> Tensor:
+    """A weight as the forward pass of quantization-aware training sees it, gradients as if it were unchanged.
+
+    Tensors that are not stored in integers come back as they are. Neither pruning nor error feedback is foreseen.
+    Traceable. Sources: QatForm.
+    """
+    bits, role = storage_of(name, weight.shape, config, num_layers).bits, role_of(name)
+    if bits is None:
+        return weight
+    fixed = weight.detach()
+    scale_R = scale_of_rows(fixed, bits, role, config)
+    match form:
+        case QatForm.STRAIGHT_THROUGH:
+            change = round_to_codes(fixed, scale_R, bits) * scale_R.float()[:, None] - fixed
+        case QatForm.NOISE:
+            change = (torch.rand_like(fixed) - 0.5) * scale_R.float()[:, None]
+        case _:
+            assert_never(form)
+    return weight + change
