@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from spaces.fields import SpaceError, close_match
+from spaces.records import record_162, record_414, record_1218, record_1493, record_1855
+from spaces.seeds import pr122, pr163, pr333, pr340
 from trainer.config import Recipe
 from trainer.store_config import ClipRule, Compressor, QuantConfig
 from trainer.train_config import EmaConfig, OptimConfig, ScheduleConfig
@@ -34,6 +36,15 @@ _RECIPES: Mapping[str, Recipe] = MappingProxyType(
             quant=QuantConfig(matrix_bits=6, embed_bits=16, clip=ClipRule.ROW_MAX, scale_is_floored=False),
             compressor=Compressor.ZSTD,
         ),
+        "pr122": pr122(),
+        "pr163": pr163(),
+        "pr333": pr333(),
+        "pr340": pr340(),
+        "record_162": record_162(),
+        "record_414": record_414(),
+        "record_1218": record_1218(),
+        "record_1493": record_1493(),
+        "record_1855": record_1855(),
     }
 )
 

@@ -116,6 +116,7 @@ def quants(draw: st.DrawFn) -> QuantConfig:
             matrix_bits=BITS,
             mlp_bits=st.none() | BITS,
             embed_bits=st.sampled_from([4, 5, 6, 7, 8, 16]),
+            table_bits=st.sampled_from([None, 4, 6, 8, 16]),
             clip=st.just(clip),
             clip_sigmas=POSITIVE,
             mlp_clip_sigmas=st.none() | POSITIVE,

@@ -65,6 +65,8 @@ def bits_of(name: str, config: QuantConfig, num_layers: int) -> int:
         case Role.GATE:
             return config.gate_bits
         case Role.TABLE:
+            if name != "tok_emb" and config.table_bits is not None:
+                return config.table_bits
             return config.embed_bits
         case Role.MLP | Role.MATRIX as role:
             run = config.layer_bits

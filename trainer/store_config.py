@@ -97,6 +97,7 @@ class QuantConfig:
         matrix_bits: bits of block matrices, 4 to 8.
         mlp_bits: of MLP matrices where they differ; None takes matrix_bits.
         embed_bits: bits of the token tables (embedding, bigram, value), 4 to 8, or 16 for fp16.
+        table_bits: of the bigram and value tables where they differ (PR 162); None takes embed_bits.
         clip: where rows are clipped.
         clip_sigmas: standard deviations that the two sigma rules clip at.
         mlp_clip_sigmas, embed_clip_sigmas: of MLP matrices and token tables where they differ; None takes clip_sigmas.
@@ -117,6 +118,7 @@ class QuantConfig:
     matrix_bits: int = 8
     mlp_bits: int | None = None
     embed_bits: int = 8
+    table_bits: int | None = None
     clip: ClipRule = ClipRule.QUANTILE
     clip_sigmas: float = 12.85
     mlp_clip_sigmas: float | None = None
@@ -138,6 +140,8 @@ class QuantConfig:
         require(4 <= self.matrix_bits <= 8, "quant.matrix_bits", "must be 4 to 8", self.matrix_bits)
         require(mlp_bits is None or 4 <= mlp_bits <= 8, "quant.mlp_bits", "must be 4 to 8", mlp_bits)
         require(4 <= embed_bits <= 8 or embed_bits == 16, "quant.embed_bits", "must be 4 to 8 or 16", embed_bits)
+        tables = embed_bits if self.table_bits is None else self.table_bits
+        require(4 <= tables <= 8 or tables == 16, "quant.table_bits", "must be 4 to 8 or 16", tables)
         require(self.control_bits in {16, 32}, "quant.control_bits", "must be 16 or 32", self.control_bits)
         require(self.gate_bits in {8, 16}, "quant.gate_bits", "must be 8 or 16", self.gate_bits)
         require_positive(quant__clip_sigmas=self.clip_sigmas, quant__mlp_clip_sigmas=self.mlp_clip_sigmas)
