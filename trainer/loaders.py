@@ -106,10 +106,11 @@ def coprime_starts(stream: TokenStream, num_rows: int, seq_len: int, seed: int) 
                 continue
             weights_S = np.sqrt(left_S)
             counts_S = np.minimum(generator.multinomial(missing, weights_S / weights_S.sum()), left_S)
-            parts += [queue[:count] for queue, count in zip(queues, counts_S, strict=True)]
+            drawn = np.concatenate([queue[:count] for queue, count in zip(queues, counts_S, strict=True)])
             queues = [queue[count:] for queue, count in zip(queues, counts_S, strict=True)]
-            missing -= int(counts_S.sum())
-        yield generator.permutation(np.concatenate(parts))
+            parts.append(generator.permutation(drawn))
+            missing -= drawn.size
+        yield np.concatenate(parts)
 
 
 def by_stride(blocks: Positions, generator: np.random.Generator) -> Positions:
