@@ -6,7 +6,7 @@ Shapes: T tokens of the stream, P its positions (T - 1), W windows, L window len
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -190,7 +190,7 @@ class Scorer:
 
 
 @contextmanager
-def scoring(model: Gpt) -> Iterator[None]:
+def scoring(model: Gpt) -> Generator[None]:
     """Within it the model drops nothing out, whatever mode it was in."""
     was_training = model.training
     model.eval()

@@ -2,59 +2,22 @@
 
 import dataclasses
 import math
-from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scored_streams import ENVIRONMENT, TABLE, VOCAB, random_tokens, scorer_of
 
-from trainer.config import Recipe
-from trainer.environment import Environment, open_environment
 from trainer.errors import DataError
 from trainer.eval_config import EvalConfig
 from trainer.evaluate import Record, Scorer
 from trainer.layers import BOS_ID
-from trainer.model import Gpt, new_model
-from trainer.model_config import ModelConfig
-from trainer.tokenizer import TokenBytes
-
-VOCAB = 24
-TABLE = TokenBytes(
-    base_V=torch.arange(VOCAB, dtype=torch.int16) % 5,
-    lead_V=torch.arange(VOCAB) % 3 == 0,
-    boundary_V=torch.arange(VOCAB) < 4,
-)
-
-
-def environment_at(path: Path) -> Environment:
-    return open_environment({"DATA_PATH": str(path), "TOKENIZER_PATH": str(path)})
-
-
-ENVIRONMENT = environment_at(Path(__file__).parent)
-
-
-def lively_model() -> Gpt:
-    """A model whose every weight counts: the matrices that start at zero would hide what attention sees."""
-    config = ModelConfig(vocab_size=VOCAB, num_layers=2, model_dim=16, num_heads=2, num_kv_heads=1, embed_init_std=1.0)
-    model = new_model(config, torch.float32, 0)
-    generator = torch.Generator().manual_seed(1)
-    for name, parameter in model.named_parameters():
-        if name.endswith("proj.weight"):
-            parameter.data.normal_(0, 0.3, generator=generator)
-    return model
+from trainer.model import Gpt
 
 
 def scorer_for(tokens: torch.Tensor, length: int, stride: int = 1, document_mask: bool = False) -> Scorer:
-    evaluation = EvalConfig(seq_len=length, stride=stride, document_mask=document_mask)
-    return Scorer(lively_model(), tokens, TABLE, Recipe(evaluation=evaluation), ENVIRONMENT)
-
-
-def random_tokens(count: int, seed: int, bos_every: int = VOCAB) -> torch.Tensor:
-    """Tokens with a BOS at about every bos_every-th place."""
-    generator = torch.Generator().manual_seed(seed)
-    tokens = torch.randint(2, VOCAB, (count,), generator=generator)
-    return tokens.masked_fill(torch.rand(count, generator=generator) < 1 / bos_every, BOS_ID)
+    return scorer_of(tokens, EvalConfig(seq_len=length, stride=stride, document_mask=document_mask))
 
 
 def slow_sliding_losses(model: Gpt, tokens: torch.Tensor, length: int, stride: int) -> list[float]:

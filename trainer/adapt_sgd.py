@@ -1,0 +1,107 @@
+"""Test-time training of all weights: what has been scored is trained on before what follows is scored.
+
+Shapes: R rows of a step, L window length.
+"""
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from trainer.eval_config import SgdAdaptConfig
+from trainer.evaluate import Record, Scorer, scoring
+from trainer.model import Gpt
+
+PASS_TOKENS = 32_768  # of one forward and backward pass; a step over more rows takes several
+MAX_GRADIENT_NORM = 1.0
+
+
+@contextmanager
+def restored_weights(model: Gpt) -> Generator[None]:
+    """Within it weights may change; after it they, and whether they take gradients, are as before."""
+    before = [(parameter.detach().clone(), parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        yield
+    finally:
+        for parameter, (weight, takes_gradients) in zip(model.parameters(), before, strict=True):
+            parameter.data.copy_(weight)
+            parameter.requires_grad_(takes_gradients)
+            parameter.grad = None
+
+
+def cosine_rate(step: int, num_steps: int) -> float:
+    """The share of the peak learning rate at a step: 1 at the first, falling to 0 after the last."""
+    return 0.5 * (1 + math.cos(math.pi * step / num_steps))
+
+
+class WeightTrainer:
+    """SGD with momentum on all weights of a scorer's model, each step's rows shared out over the ranks."""
+
+    def __init__(self, scorer: Scorer, momentum: float, document_mask: bool) -> None:
+        model, environment = scorer.model, scorer.environment
+        self.model, self.environment, self.document_mask = model, environment, document_mask
+        self.pass_rows = max(1, PASS_TOKENS // scorer.seq_len)
+        self.parameters = list(model.parameters())
+        self.optimizer = torch.optim.SGD(self.parameters, lr=0.0, momentum=momentum)
+        self.loss: Callable[[Tensor, Tensor, bool, bool], Tensor] = (
+            torch.compile(model.loss, dynamic=False, fullgraph=True) if environment.is_compiled else model.loss
+        )
+
+    def step(self, ids_RL: Tensor, targets_RL: Tensor, lr: float) -> None:
+        """One step on the mean loss of all rows."""
+        gradients = self.gradients(ids_RL, targets_RL)
+        self.environment.average_gradients(gradients)
+        torch.nn.utils.clip_grad_norm_(self.parameters, MAX_GRADIENT_NORM)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+
+    def gradients(self, ids_RL: Tensor, targets_RL: Tensor) -> list[Tensor]:
+        """The weights' gradients from this rank's rows, weighted so that their mean over ranks is that of all rows."""
+        rank, ranks, num_rows = self.environment.rank, self.environment.world_size, len(ids_RL)
+        gradients: list[Tensor] = []
+        for parameter in self.parameters:
+            parameter.requires_grad_(True)
+            parameter.grad = torch.zeros_like(parameter)
+            gradients.append(parameter.grad)
+        end = num_rows * (rank + 1) // ranks
+        with scoring(self.model):
+            for first in range(num_rows * rank // ranks, end, self.pass_rows):
+                rows = slice(first, min(first + self.pass_rows, end))
+                loss = self.loss(ids_RL[rows], targets_RL[rows], True, self.document_mask)
+                (loss * ((rows.stop - rows.start) * ranks / num_rows)).backward()
+        return gradients
+
+
+def slide_with_sgd(scorer: Scorer, config: SgdAdaptConfig) -> Record:
+    """Sliding windows, where each chunk, once scored, is trained on before the next is scored.
+
+    A window belongs to the chunk in which its scored positions start. The last chunk, the only one that may be ragged,
+    is not trained on: nothing follows it. The model's weights are the same afterwards as before.
+
+    Source: openai/parameter-golf PR 549; settings of PR 1493.
+    """
+    record, tokens_T, chunk_tokens = scorer.new_record(), scorer.tokens_T, config.chunk_tokens
+    num_trained = math.ceil(scorer.num_positions / chunk_tokens) - 1
+    with restored_weights(scorer.model):
+        trainer = WeightTrainer(scorer, config.momentum, scorer.document_mask)
+        scorer.add_first_window(record)
+        for chunk in range(num_trained + 1):
+            scorer.add_windows(record, scorer.share(windows_of_chunk(scorer, chunk, chunk_tokens)), scorer.stride)
+            if chunk == num_trained:
+                break
+            tokens = tokens_T[chunk * chunk_tokens : (chunk + 1) * chunk_tokens + 1]
+            ids_RL, targets_RL = tokens[:-1].view(-1, scorer.seq_len), tokens[1:].view(-1, scorer.seq_len)
+            for _ in range(config.epochs):
+                trainer.step(ids_RL, targets_RL, config.lr * cosine_rate(chunk, num_trained))
+    return record
+
+
+def windows_of_chunk(scorer: Scorer, chunk: int, chunk_tokens: int) -> range:
+    """Starts of the windows after the first whose scored positions start in a chunk."""
+    starts, offset = scorer.window_starts, scorer.seq_len - scorer.stride
+    first, end = (bisect_left(starts, index * chunk_tokens - offset) for index in (chunk, chunk + 1))
+    return starts[first:end]
