@@ -25,9 +25,9 @@ PATTERNS: Mapping[str, re.Pattern[str]] = MappingProxyType(
         "code_bytes": re.compile(r"^Code size: (?P<value>\d+) bytes"),
         "total_bytes": re.compile(r"^Total submission size int\S+: (?P<value>\d+) bytes"),
         "roundtrip_bpb": re.compile(r"^final_\w+_roundtrip_exact val_loss:\S+ val_bpb:(?P<value>\d+\.\d+)"),
-        "val_loss": re.compile(r"^final_sliding_window_exact val_loss:(?P<value>\d+\.\d+) "),
-        "val_bpb": re.compile(r"^final_sliding_window_exact val_loss:\S+ val_bpb:(?P<value>\d+\.\d+)"),
-        "eval_ms": re.compile(r"^final_sliding_window val_loss:.*\beval_time:(?P<value>\d+)ms"),
+        "val_loss": re.compile(r"^final_(?:sliding_window|adapted)_exact val_loss:(?P<value>\d+\.\d+) "),
+        "val_bpb": re.compile(r"^final_(?:sliding_window|adapted)_exact val_loss:\S+ val_bpb:(?P<value>\d+\.\d+)"),
+        "eval_ms": re.compile(r"^final_(?:sliding_window|adapted) val_loss:.*\beval_time:(?P<value>\d+)ms"),
     }
 )
 # Without these a score cannot be checked; the others are what reviewers also look for.

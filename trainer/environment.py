@@ -73,6 +73,12 @@ class Environment:
         dist.all_reduce(shared, group=self.control_group)
         return [float(value) for value in shared]
 
+    def sum_tensors(self, tensors: list[torch.Tensor]) -> None:
+        """Replace tensors by their sums over ranks."""
+        if self.world_size > 1:
+            for tensor in tensors:
+                dist.all_reduce(tensor)
+
     def average_gradients(self, gradients: list[torch.Tensor]) -> None:
         """Replace gradients by their mean over ranks, through one flat buffer.
 

@@ -93,6 +93,11 @@ class EvalConfig:
     sgd: SgdAdaptConfig | None = None
     lora: LoraAdaptConfig | None = None
 
+    @property
+    def adapts(self) -> bool:
+        """Whether scoring includes test-time training."""
+        return self.sgd is not None or self.lora is not None
+
     def __post_init__(self) -> None:
         stride, length = self.stride, self.seq_len
         require_positive(evaluation__stride=stride)

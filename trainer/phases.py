@@ -1,22 +1,25 @@
 """The phases of a run, in order: set up, warm up, train, quantize, write, read back, score."""
 
 import hashlib
-import json
 import platform
 import resource
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from trainer.adapt import final_score
 from trainer.codec import decode, encode, package_of, payload_of, version_of
 from trainer.config import Budget, Recipe, check_fits
-from trainer.data import list_shards, load_validation
+from trainer.data import load_validation
+from trainer.describe import describe
 from trainer.environment import Environment
 from trainer.evaluate import Score, Scorer
-from trainer.events import Emit, Packed, Phase, PhaseEntered, RunDescribed, Scored, TrainStopped, Validated
+from trainer.events import Emit, Packed, Phase, PhaseEntered, Scored, TrainStopped, Validated
+from trainer.gptq import collect_hessians
 from trainer.loop import Trained, Trainer, train
 from trainer.model import Gpt, new_model
 from trainer.quantize import StoredTensor, dequantize, quantize
@@ -24,6 +27,20 @@ from trainer.result import Measurement
 from trainer.tokenizer import TokenBytes, load_token_bytes
 
 WEIGHT_FILE = "weights.bin"
+RESERVE_MARGIN = 1.3  # quantization kept back from a budget in seconds, over what it took before training
+
+
+class Scores(NamedTuple):
+    """Scores of the weights read back: non-overlapping, sliding, and adapted where the recipe adapts."""
+
+    post_quant: Score
+    sliding: Score
+    adapted: Score | None
+
+    @property
+    def counted(self) -> Score:
+        """The score of the run."""
+        return self.adapted or self.sliding
 
 
 class Session:
@@ -55,6 +72,7 @@ class Session:
     def setup(self) -> tuple[Gpt, Tensor, TokenBytes]:
         """The model at its start, the validation stream and the byte table, all checked before any training."""
         self.enter(Phase.SETUP)
+        torch.manual_seed(self.environment.seed + self.environment.rank)  # of dropout and quantization noise
         check_fits(self.recipe, replace(self.budget, world_size=self.environment.world_size))
         package_of(self.recipe.compressor)
         token_bytes = load_token_bytes(self.environment.tokenizer_path, self.recipe.model.vocab_size)
@@ -63,17 +81,26 @@ class Session:
         )
         model = new_model(self.recipe.model, self.environment.compute_dtype, self.environment.seed)
         model.to(self.environment.device)
-        self.emit(describe(self, model, len(val_tokens) - 1))
+        self.emit(describe(self.recipe, self.budget, self.environment, model, len(val_tokens) - 1))
         return model, val_tokens, token_bytes
 
-    def train(self, model: Gpt) -> Trained:
-        """Warm up, then train within the budget; the seconds returned include training only."""
+    def warm_up(self, model: Gpt) -> tuple[Trainer, float]:
+        """A trainer that is ready to start, and the seconds of the budget to keep back for quantization."""
         self.enter(Phase.WARMUP)
         trainer = Trainer(model, self.recipe, self.environment, self.emit)
-        trainer.warm_up()
-        reserve = self.reserve_seconds(model) if self.budget.train_seconds else 0.0
+        if self.environment.is_compiled:
+            trainer.warm_up()
+        if self.budget.train_seconds is None:
+            return trainer, 0.0
+        self.timed_quantize(trainer)  # the first one loads kernels
+        _, seconds = self.timed_quantize(trainer)
+        trainer.loader.reset()
+        return trainer, self.environment.agree(RESERVE_MARGIN * seconds)
+
+    def train(self, trainer: Trainer, reserve_seconds: float) -> Trained:
+        """Train within the budget; the seconds returned are of training only."""
         self.enter(Phase.TRAIN)
-        trained = train(trainer, self.budget, reserve, self.clock)
+        trained = train(trainer, self.budget, reserve_seconds, self.clock)
         peak, reserved = self.peak_memory()
         self.emit(
             TrainStopped(
@@ -86,20 +113,24 @@ class Session:
         )
         return trained
 
-    def reserve_seconds(self, model: Gpt) -> float:
-        """What to keep back from a budget in seconds for quantization, which is timed too: twice its measured cost."""
-        self.timed_quantize(model)  # the first one loads kernels
-        _, seconds = self.timed_quantize(model)
-        return self.environment.agree(2 * seconds)
-
-    def timed_quantize(self, model: Gpt) -> tuple[dict[str, StoredTensor], float]:
-        """The stored form of the weights and the seconds it took."""
+    def timed_quantize(self, trainer: Trainer) -> tuple[dict[str, StoredTensor], float]:
+        """The stored form of the weights and the seconds it took, reading training text for Hessians included."""
         self.environment.synchronize()
         start = self.clock()
-        weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
-        stored = quantize(weights, self.recipe.quant, self.recipe.model.num_layers, None)
+        weights = {name: parameter.detach() for name, parameter in trainer.model.named_parameters()}
+        stored = quantize(weights, self.recipe.quant, self.recipe.model.num_layers, self.hessians(trainer))
         self.environment.synchronize()
         return stored, self.clock() - start
+
+    def hessians(self, trainer: Trainer) -> dict[str, Tensor] | None:
+        """Hessians over the next training text, summed over ranks; None where nothing is rounded by them."""
+        gptq = self.recipe.quant.gptq
+        if gptq is None:
+            return None
+        batches = trainer.calibration_batches(gptq.calibration_tokens)
+        hessians = collect_hessians(trainer.model, batches, self.recipe.schedule.document_mask)
+        self.environment.sum_tensors(list(hessians.values()))
+        return hessians
 
     def write(self, stored: dict[str, StoredTensor], code_path: Path) -> None:
         """Write the weight file (rank 0)."""
@@ -150,21 +181,24 @@ class Session:
             )
         )
 
-    def validate(self, scorer: Scorer, trained: Trained) -> Score:
+    def validate(self, scorer: Scorer, steps: int, train_seconds: float) -> Score:
         """The score of the final, averaged weights before quantization."""
         score = scorer.non_overlapping()
         self.emit(
             Validated(
-                step=trained.steps,
-                train_seconds=trained.train_seconds,
+                step=steps,
+                train_seconds=train_seconds,
                 val_loss=score.val_loss,
                 val_bpb=score.val_bpb,
             )
         )
         return score
 
-    def evaluate(self, model: Gpt, scorer: Scorer) -> tuple[Score, Score, float]:
-        """Non-overlapping and sliding score of the weights read back from the file, and the seconds it all took."""
+    def evaluate(self, model: Gpt, scorer: Scorer) -> tuple[Scores, float]:
+        """The scores of the weights read back from the file, and the seconds that the one that counts took.
+
+        Where the recipe adapts, the sliding score is there to compare and takes no time of the evaluation.
+        """
         self.enter(Phase.EVALUATE)
         start = self.clock()
         self.read_back(model)
@@ -173,8 +207,14 @@ class Session:
         self.scored(label, post_quant, self.recipe.eval_seq_len, self.clock() - start)
         start_sliding = self.clock()
         sliding = scorer.sliding()
-        self.scored("sliding_window", sliding, self.recipe.evaluation.stride, self.clock() - start_sliding)
-        return post_quant, sliding, self.environment.agree(self.clock() - start)
+        sliding_seconds = self.clock() - start_sliding
+        self.scored("sliding_window", sliding, self.recipe.evaluation.stride, sliding_seconds)
+        if not self.recipe.evaluation.adapts:
+            return Scores(post_quant, sliding, None), self.environment.agree(self.clock() - start)
+        start_adapted = self.clock()
+        adapted = final_score(scorer)
+        self.scored("adapted", adapted, self.recipe.evaluation.stride, self.clock() - start_adapted)
+        return Scores(post_quant, sliding, adapted), self.environment.agree(self.clock() - start - sliding_seconds)
 
     def measure(self, code_path: Path) -> Measurement:
         """All phases: train, quantize, write, read back, score.
@@ -184,21 +224,23 @@ class Session:
         """
         model, val_tokens, token_bytes = self.setup()
         scorer = Scorer(model, val_tokens, token_bytes, self.recipe, self.environment)
-        trained = self.train(model)
+        trainer, reserve_seconds = self.warm_up(model)
+        trained = self.train(trainer, reserve_seconds)
         self.enter(Phase.QUANTIZE)
-        stored, quantize_seconds = self.timed_quantize(model)
-        trained = replace(trained, train_seconds=trained.train_seconds + self.environment.agree(quantize_seconds))
-        pre_quant = self.validate(scorer, trained)
+        stored, quantize_seconds = self.timed_quantize(trainer)
+        train_seconds = trained.train_seconds + self.environment.agree(quantize_seconds)
+        pre_quant = self.validate(scorer, trained.steps, train_seconds)
         if self.environment.is_main:
             self.write(stored, code_path)
         self.environment.barrier()
-        post_quant, sliding, eval_seconds = self.evaluate(model, scorer)
+        scores, eval_seconds = self.evaluate(model, scorer)
         code, weights = code_path.read_bytes(), (self.folder / WEIGHT_FILE).read_bytes()
         return Measurement(
-            val_bpb=sliding.val_bpb,
-            val_loss=sliding.val_loss,
+            val_bpb=scores.counted.val_bpb,
+            val_loss=scores.counted.val_loss,
+            sliding_val_bpb=scores.sliding.val_bpb,
             pre_quant_val_bpb=pre_quant.val_bpb,
-            post_quant_val_bpb=post_quant.val_bpb,
+            post_quant_val_bpb=scores.post_quant.val_bpb,
             artifact_bytes=len(code) + len(weights),
             code_bytes=len(code),
             weight_bytes=len(weights),
@@ -208,7 +250,7 @@ class Session:
             steps=trained.steps,
             train_tokens=trained.train_tokens,
             train_loss=trained.train_loss,
-            train_seconds=trained.train_seconds,
+            train_seconds=train_seconds,
             eval_seconds=eval_seconds,
             step_avg_ms=1000 * trained.train_seconds / trained.steps,
             peak_memory_bytes=self.peak_memory()[0],
@@ -219,37 +261,3 @@ class Session:
             python_version=platform.python_version(),
             compressor_version=version_of(self.recipe.compressor),
         )
-
-
-def describe(session: Session, model: Gpt, num_val_tokens: int) -> RunDescribed:
-    """What is about to run, as the challenge's log header."""
-    recipe, environment = session.recipe, session.environment
-    optim, schedule = recipe.optim, recipe.schedule
-    num_shards = len(list_shards(environment.data_path, "train"))
-    lines = [
-        f"run_id:{environment.run_id}",
-        f"python:{platform.python_version()} pytorch:{torch.__version__} device:{environment.device_name}",
-        f"val_bpb:enabled tokenizer_kind=sentencepiece tokenizer_path={environment.tokenizer_path.name}",
-        f"tokenizer_sha256:{hashlib.sha256(environment.tokenizer_path.read_bytes()).hexdigest()}",
-        f"train_loader:dataset:{environment.data_path.name} train_shards:{num_shards}",
-        f"val_loader:shards pattern=fineweb_val_*.bin tokens:{num_val_tokens}",
-        f"model_params:{model.num_parameters}",
-        f"world_size:{environment.world_size} compute_dtype:{environment.compute_dtype}",
-        f"attention_mode:gqa num_heads:{recipe.model.num_heads} num_kv_heads:{recipe.model.num_kv_heads}",
-        f"tie_embeddings:True embed_lr:{optim.embed_lr} matrix_lr:{optim.matrix_lr} scalar_lr:{optim.scalar_lr}",
-        f"train_batch_tokens:{schedule.train_batch_tokens} train_seq_len:{schedule.train_seq_len} "
-        f"max_wallclock_seconds:{session.budget.train_seconds} max_train_tokens:{session.budget.train_tokens}",
-        f"seed:{environment.seed}",
-        f"recipe:{json.dumps(asdict(recipe))}",
-    ]
-    return RunDescribed(
-        run_id=environment.run_id,
-        seed=environment.seed,
-        world_size=environment.world_size,
-        num_parameters=model.num_parameters,
-        device=environment.device_name,
-        torch_version=torch.__version__,
-        recipe=asdict(recipe),
-        budget=asdict(session.budget),
-        lines=lines,
-    )

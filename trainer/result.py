@@ -1,6 +1,6 @@
 """How a run ended: a Measurement or a Failure, never a sentinel score. Standard library only."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
 
@@ -30,16 +30,17 @@ class Measurement:
     """What one finished run measured. Scores are on the weights read back from the artifact unless named pre_quant.
 
     Attributes:
-        val_bpb: sliding-window bits per byte of the read-back weights: the score.
+        val_bpb: bits per byte of the read-back weights: the score. Sliding-window, or adapted where the recipe adapts.
         val_loss: the same in nats per token.
+        sliding_val_bpb: sliding-window, without adaptation; None in results from before adaptation existed.
         pre_quant_val_bpb: non-overlapping, averaged weights before quantization.
         post_quant_val_bpb: non-overlapping, read-back weights.
         artifact_bytes: code_bytes + weight_bytes.
         code_bytes: bytes of the train_gpt.py that ran.
         weight_bytes: bytes of the weight file.
         train_seconds: timed training, quantization included; warm-up and compilation are not timed.
-        eval_seconds: reading the artifact back and scoring it, without overlap and sliding.
-        step_avg_ms: timed training milliseconds per optimizer step.
+        eval_seconds: reading the artifact back and scoring it, non-overlapping and by the score that counts.
+        step_avg_ms: timed training milliseconds per optimizer step, quantization left out.
         train_loss: nats per token, last step.
         peak_memory_bytes: of the device, max over the run; resident set on CPU.
         code_sha256, weight_sha256: of the two files counted.
@@ -69,6 +70,7 @@ class Measurement:
     torch_version: str
     python_version: str
     compressor_version: str
+    sliding_val_bpb: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,8 +103,9 @@ def outcome_from_dict(values: dict[str, Any]) -> Measurement | Failure:
     if expected is None:
         raise ValueError(f"result: outcome must be measurement or failure, got {values.get('outcome')!r}")
     names = {field.name for field in fields(expected)}
-    if set(given) != names:
-        raise ValueError(f"result: unknown or missing fields {sorted(names ^ set(given))}")
+    needed = {field.name for field in fields(expected) if field.default is MISSING}
+    if wrong := (set(given) - names) | (needed - set(given)):
+        raise ValueError(f"result: unknown or missing fields {sorted(wrong)}")
     if expected is Failure:
         given["kind"] = FailureKind(given["kind"])
     return expected(**given)
