@@ -7,36 +7,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.attention import Attention
-from trainer.layers import LayerLora, Lora, LowRank, Rotation, rms_norm, rotation_of
-from trainer.mlp import Mlp
-from trainer.model_config import ModelConfig
+from trainer.block import Block, Pass, first_parallel_layer
+from trainer.documents import Documents, documents_of
+from trainer.embeddings import Bigram, Smear, ValueEmbed
+from trainer.initialize import embedding_start
+from trainer.layers import LayerLora, Lora, LowRank, low_rank_map, rms_norm
+from trainer.model_config import ModelConfig, ParallelForm, SmearForm
+from trainer.rotary import rotation_of
 
-
-class Block(nn.Module):
-    """Mixes the stream with the embedding, then adds attention and MLP, each scaled per channel."""
-
-    def __init__(self, config: ModelConfig, generator: torch.Generator) -> None:
-        super().__init__()
-        self.attn = Attention(config, generator)
-        self.mlp = Mlp(config, generator)
-        self.attn_scale = nn.Parameter(torch.ones(config.model_dim))
-        self.mlp_scale = nn.Parameter(torch.ones(config.model_dim))
-        self.resid_mix = nn.Parameter(torch.stack((torch.ones(config.model_dim), torch.zeros(config.model_dim))))
-
-    def forward(self, x_BTD: Tensor, x0_BTD: Tensor, rotation: Rotation, lora: LayerLora) -> Tensor:
-        """The stream after this block; x0 is the normalised embedding."""
-        mix = self.resid_mix.to(x_BTD.dtype)
-        x_BTD = mix[0] * x_BTD + mix[1] * x0_BTD
-        x_BTD = x_BTD + self.attn_scale.to(x_BTD.dtype) * self.attn(rms_norm(x_BTD), rotation, lora)
-        return x_BTD + self.mlp_scale.to(x_BTD.dtype) * self.mlp(rms_norm(x_BTD), lora.mlp)
+LANE_RESID = 1.1  # PR 1529
 
 
 class Gpt(nn.Module):
-    """The challenge's baseline transformer: tied embedding, U-Net skips, softcapped logits.
+    """The challenge's baseline transformer: tied embedding, U-Net skips, softcapped logits, and what a config adds.
 
-    The first half of the blocks pushes its outputs; each block of the second half first adds the most recent one left,
-    scaled per channel (arXiv 1505.04597 turned to depth; modded-nanogpt).
+    The first half of the passes through layers pushes its outputs; each pass of the second half first takes the most
+    recent one left, scaled per channel (arXiv 1505.04597 turned to depth; modded-nanogpt).
 
     Args:
         compute_dtype: format of activations.
@@ -47,11 +33,18 @@ class Gpt(nn.Module):
         super().__init__()
         self.config = config
         self.compute_dtype = compute_dtype
-        embedding_VD = torch.empty(config.vocab_size, config.model_dim)
-        self.tok_emb = nn.Parameter(embedding_VD.normal_(0.0, config.embed_init_std, generator=generator))
-        self.blocks = nn.ModuleList([Block(config, generator) for _ in range(config.num_layers)])
-        self.num_encoder_layers = config.num_layers // 2
-        self.skip_weights = nn.Parameter(torch.ones(self.num_encoder_layers, config.model_dim))
+        layers, dim, skips = config.num_layers, config.model_dim, config.num_skips
+        self.tok_emb = nn.Parameter(embedding_start(config, generator))
+        self.bigram = None if config.bigram is None else Bigram(config, config.bigram, generator)
+        self.smear = None if config.smear is None else Smear(config, config.smear)
+        self.value_embed = None if config.value_embed is None else ValueEmbed(config, config.value_embed, generator)
+        self.blocks = nn.ModuleList([Block(config, layer, generator) for layer in range(layers)])
+        self.skip_weights = nn.Parameter(torch.ones(skips, dim))
+        self.skip_gates = nn.Parameter(torch.zeros(skips, dim)) if config.skip_gates else None
+        self.first_lane_layer = first_parallel_layer(config, ParallelForm.TWO_LANE)
+        has_lanes = self.first_lane_layer < layers
+        self.lane_post = nn.Parameter(torch.ones(layers, 2, 2)) if has_lanes else None
+        self.lane_resid = nn.Parameter(torch.full((layers, 2), LANE_RESID)) if has_lanes else None
 
     @property
     def num_parameters(self) -> int:
@@ -64,26 +57,71 @@ class Gpt(nn.Module):
         Args:
             is_looped: whether the config's loop is on.
             document_mask: whether attention stops at BOS, so that no document sees another.
+            lora: additions, one a pass through a layer in the order of config.layer_order(is_looped).
         """
-        rotation = rotation_of(ids_BT.size(1), self.config, ids_BT.device, self.compute_dtype)
-        x0_BTD = rms_norm(F.embedding(ids_BT, self.tok_emb).to(self.compute_dtype))
-        x_BTD = x0_BTD
+        order = self.config.layer_order(is_looped)
+        num_pushing = len(order) // 2
+        x_BTD = self.embed(ids_BT)
+        passes = self.passes(ids_BT, x_BTD, order, document_mask, lora)
+        lane_BTD: Tensor | None = None
         skips: list[Tensor] = []
-        for index, block in enumerate(self.blocks):
-            if index >= self.num_encoder_layers and skips:
-                weight = self.skip_weights[index - self.num_encoder_layers].to(x_BTD.dtype)
-                x_BTD = x_BTD + weight * skips.pop()
-            layer_lora = LayerLora() if lora is None else lora.layers[index]
-            x_BTD = block(x_BTD, x0_BTD, rotation, layer_lora)
-            if index < self.num_encoder_layers:
+        for position, (layer, given) in enumerate(zip(order, passes, strict=True)):
+            if layer == self.first_lane_layer:
+                lane_BTD = x_BTD
+            if position >= num_pushing and skips:
+                x_BTD = self.with_skip(x_BTD, skips.pop(), position - num_pushing, is_looped)
+            block = self.blocks[layer]
+            assert isinstance(block, Block)
+            if lane_BTD is None or self.lane_post is None or self.lane_resid is None:
+                x_BTD = block(x_BTD, given)
+            else:
+                x_BTD, lane_BTD = block.lanes(x_BTD, lane_BTD, self.lane_post[layer], self.lane_resid[layer], given)
+            if position < num_pushing:
                 skips.append(x_BTD)
-        return rms_norm(x_BTD)
+        return rms_norm(x_BTD if lane_BTD is None else 0.5 * (x_BTD + lane_BTD))
+
+    def embed(self, ids_BT: Tensor) -> Tensor:
+        """The normalised embedding (B, T, D), which enters the stream at its start and in every layer."""
+        x_BTD = F.embedding(ids_BT, self.tok_emb).to(self.compute_dtype)
+        if self.bigram is not None:
+            x_BTD = x_BTD + self.bigram(ids_BT, self.compute_dtype)
+        if self.smear is not None and self.smear.form is SmearForm.RESIDUAL:
+            x_BTD = self.smear(x_BTD, ids_BT)
+        x_BTD = rms_norm(x_BTD)
+        return self.smear(x_BTD, ids_BT) if self.smear is not None and self.smear.form is SmearForm.CONVEX else x_BTD
+
+    def passes(
+        self, ids_BT: Tensor, x0_BTD: Tensor, order: tuple[int, ...], document_mask: bool, lora: Lora | None
+    ) -> list[Pass]:
+        """What each pass through a layer gets; rotation, documents and token values are made once for all."""
+        dtype, config = self.compute_dtype, self.config
+        rotation = rotation_of(ids_BT.size(1), config, ids_BT.device, dtype)
+        documents = documents_of(ids_BT, config.head_dim, dtype) if document_mask else Documents()
+        values = [None] * config.num_layers if self.value_embed is None else self.value_embed(ids_BT, dtype)
+        loras = [LayerLora()] * len(order) if lora is None else lora.layers
+        return [
+            Pass(x0_BTD, rotation, documents, values[layer], layer_lora)
+            for layer, layer_lora in zip(order, loras, strict=True)
+        ]
+
+    def with_skip(self, x_BTD: Tensor, skip_BTD: Tensor, index: int, is_looped: bool) -> Tensor:
+        """The stream with what an earlier pass pushed.
+
+        Source: gates PR 1218; division by sqrt(passes) PR 340.
+        """
+        added_BTD = self.skip_weights[index].to(x_BTD.dtype) * skip_BTD
+        loop = self.config.loop
+        if is_looped and loop is not None and loop.scales_skips:
+            added_BTD = added_BTD * loop.passes**-0.5
+        if self.skip_gates is None:
+            return x_BTD + added_BTD
+        return torch.lerp(added_BTD, x_BTD, torch.sigmoid(self.skip_gates[index].to(x_BTD.dtype)))
 
     def logits(self, hidden: Tensor, head: LowRank | None = None) -> Tensor:
         """Softcapped float32 logits (..., V) of hidden states (..., D)."""
         cap = self.config.logit_softcap
         raw = F.linear(hidden, self.tok_emb.to(hidden.dtype))
-        raw = raw if head is None else raw + head(hidden)
+        raw = raw if head is None else raw + low_rank_map(hidden, head)
         return cap * torch.tanh(raw.float() / cap)
 
     def token_losses(

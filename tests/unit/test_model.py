@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from trainer.layers import rotation_of
+from trainer.rotary import rotate, rotation_of
 from trainer.model import Gpt, new_model
 from trainer.model_config import ModelConfig
 
@@ -72,9 +72,9 @@ def test_forward_equals_a_reference_written_from_the_definition() -> None:
 
 def test_rotary_keeps_lengths_and_depends_on_distance_only() -> None:
     config = ModelConfig(model_dim=8, num_heads=1, num_kv_heads=1, rope_base=100.0)
-    rotary = rotation_of(32, config, torch.device("cpu"), torch.float32)
+    rotation = rotation_of(32, config, torch.device("cpu"), torch.float32)
     q, k = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
-    queries, keys = rotary(q.expand(1, 32, 1, 8))[0, :, 0], rotary(k.expand(1, 32, 1, 8))[0, :, 0]
+    queries, keys = rotate(q.expand(1, 32, 1, 8), rotation)[0, :, 0], rotate(k.expand(1, 32, 1, 8), rotation)[0, :, 0]
     torch.testing.assert_close(queries.norm(dim=1), q.norm().expand(32))
     torch.testing.assert_close(queries[9] @ keys[4], queries[25] @ keys[20], atol=1e-5, rtol=1e-4)
 

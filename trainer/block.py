@@ -1,0 +1,103 @@
+"""One layer of the transformer. Shapes: B batch, T time, D model width, W width of key/value heads together."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainer.attention import Attention
+from trainer.documents import Documents
+from trainer.initialize import resid_mix_start
+from trainer.layers import LayerLora, low_rank_map, rms_norm
+from trainer.mlp import new_mlp
+from trainer.model_config import ModelConfig, ParallelForm
+from trainer.rotary import Rotation
+
+
+class Pass(NamedTuple):
+    """What a pass through a layer gets beside the stream.
+
+    Attributes:
+        x0_BTD: the normalised embedding.
+        values_BTW: token values to add in attention.
+    """
+
+    x0_BTD: Tensor
+    rotation: Rotation
+    documents: Documents
+    values_BTW: Tensor | None
+    lora: LayerLora
+
+
+class Block(nn.Module):
+    """Mixes the stream with the embedding, then adds attention and MLP, each scaled per channel."""
+
+    def __init__(self, config: ModelConfig, layer: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.attn = Attention(config, layer, generator)
+        self.mlp = new_mlp(config, generator)
+        self.attn_scale = nn.Parameter(torch.ones(config.model_dim))
+        self.mlp_scale = nn.Parameter(torch.ones(config.model_dim))
+        self.resid_mix = nn.Parameter(resid_mix_start(config, layer))
+        self.dropout = config.dropout
+        self.norm_scale = (layer + 1) ** -0.5 if config.norm_scaled_by_depth else 1.0
+        self.is_parallel = layer >= first_parallel_layer(config, ParallelForm.GPT_J)
+
+    def forward(self, x_BTD: Tensor, given: Pass) -> Tensor:
+        """The stream after this layer. Source: attention and MLP beside each other, GPT-J and PR 1412."""
+        x_BTD = self.mixed(x_BTD, given)
+        if self.is_parallel:
+            return x_BTD + self.attended(x_BTD, given) + self.fed(x_BTD, given)
+        x_BTD = x_BTD + self.attended(x_BTD, given)
+        return x_BTD + self.fed(x_BTD, given)
+
+    def lanes(
+        self, attn_BTD: Tensor, mlp_BTD: Tensor, post_22: Tensor, resid_2: Tensor, given: Pass
+    ) -> tuple[Tensor, Tensor]:
+        """Attention's and the MLP's stream after this layer, where each has its own.
+
+        Args:
+            post_22: what attention's output (row 0) and the MLP's (row 1) add to either stream (column).
+            resid_2: what is kept of either stream.
+
+        Source: PR 1529.
+        """
+        attended_BTD = self.attended(self.mixed(attn_BTD, given), given)
+        fed_BTD = self.fed(mlp_BTD, given)
+        post, resid = post_22.to(attn_BTD.dtype), resid_2.to(attn_BTD.dtype)
+        return (
+            resid[0] * attn_BTD + post[0, 0] * attended_BTD + post[1, 0] * fed_BTD,
+            resid[1] * mlp_BTD + post[0, 1] * attended_BTD + post[1, 1] * fed_BTD,
+        )
+
+    def mixed(self, x_BTD: Tensor, given: Pass) -> Tensor:
+        """The stream with its share of the embedding."""
+        mix = self.resid_mix.to(x_BTD.dtype)
+        return mix[0] * x_BTD + mix[1] * given.x0_BTD
+
+    def attended(self, x_BTD: Tensor, given: Pass) -> Tensor:
+        """What attention adds to a stream."""
+        y_BTD = self.attn(self.normalized(x_BTD), given.rotation, given.documents, given.values_BTW, given.lora)
+        return self.attn_scale.to(x_BTD.dtype) * y_BTD
+
+    def fed(self, x_BTD: Tensor, given: Pass) -> Tensor:
+        """What the MLP adds to a stream."""
+        normalized = self.normalized(x_BTD)
+        y_BTD = self.mlp(normalized)
+        if given.lora.mlp is not None:
+            y_BTD = y_BTD + low_rank_map(normalized, given.lora.mlp)
+        if self.dropout:
+            y_BTD = F.dropout(y_BTD, self.dropout, self.training)
+        return self.mlp_scale.to(x_BTD.dtype) * y_BTD
+
+    def normalized(self, x_BTD: Tensor) -> Tensor:
+        """What attention and MLP read, smaller in deeper layers where the config says so (PR 315)."""
+        return rms_norm(x_BTD) if self.norm_scale == 1.0 else self.norm_scale * rms_norm(x_BTD)
+
+
+def first_parallel_layer(config: ModelConfig, form: ParallelForm) -> int:
+    """The first layer whose attention and MLP run beside each other in a form; num_layers where none does."""
+    if config.parallel is None or config.parallel.form is not form:
+        return config.num_layers
+    return max(0, config.num_layers - config.parallel.last_layers)
