@@ -2,13 +2,14 @@
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from trainer.average import Ema
+from trainer.average import average_of
 from trainer.batched import copy_all
 from trainer.config import Budget, Recipe
 from trainer.environment import Environment
@@ -17,10 +18,12 @@ from trainer.events import Emit, MicroBatchHalved, TrainStep, WarmupStep
 from trainer.loaders import open_loader
 from trainer.model import Gpt
 from trainer.optim import Optimizer
-from trainer.schedule import learning_rate_scale, momentum_at
+from trainer.qat import StoredWeights
+from trainer.schedule import Variant, learning_rate_scale, momentum_at, slowdown, variant_at, variant_starts
 
 MICRO_BATCH_TOKENS = 65_536  # the challenge's micro-batch; larger ones gain nothing at its shapes
-WARMUP_STEPS = 5  # compile, choose kernels, fill the allocator; CPU runs have nothing to warm
+WARMUP_STEPS = 5  # compile, choose kernels, fill the allocator; eager runs have nothing to warm
+FURTHER_WARMUP_STEPS = 2  # of each further variant
 SECONDS_BETWEEN_REPORTS = 1.0
 FIRST_STEPS_REPORTED = 10
 
@@ -68,7 +71,7 @@ class Stopwatch:
 
 
 class Trainer:
-    """A model, its optimizer, its data and the micro-batch that fits the device."""
+    """A model, its optimizer, its data and the micro-batch that fits the device. The model is in training mode."""
 
     def __init__(self, model: Gpt, recipe: Recipe, environment: Environment, emit: Emit) -> None:
         self.model, self.recipe, self.environment, self.emit = model, recipe, environment, emit
@@ -84,20 +87,24 @@ class Trainer:
             environment.device,
             environment.seed,
         )
+        model.train()
         self.optimizer = Optimizer(model, recipe.optim)
+        self.stored_weights = StoredWeights(model, recipe) if recipe.qat else None
         self.micro_sequences = max(1, MICRO_BATCH_TOKENS // schedule.train_seq_len)
+        # Flags of the call choose the graph: an attribute that changes later would be a constant of the first one.
         self.loss = torch.compile(model.loss, dynamic=False, fullgraph=True) if environment.is_compiled else model.loss
 
     def step(self, progress: float) -> Tensor:
-        """One optimizer step; returns this rank's mean loss in nats, on the device."""
+        """One optimizer step, which starts at a progress; returns this rank's mean loss in nats, on the device."""
         ids_BT, targets_BT = self.loader.next_batch()
-        loss = self.accumulate(ids_BT, targets_BT)
+        variant = variant_at(progress, self.recipe)
+        loss = self.accumulate(ids_BT, targets_BT, variant)
         while loss is None:
             self.optimizer.zero_grad()
             self.micro_sequences = math.ceil(min(self.micro_sequences, len(ids_BT)) / 2)
             self.emit(MicroBatchHalved(sequences=self.micro_sequences))
             torch.cuda.empty_cache()
-            loss = self.accumulate(ids_BT, targets_BT)
+            loss = self.accumulate(ids_BT, targets_BT, variant)
         gradients = [p.grad for p in self.optimizer.parameters if p.grad is not None]
         self.environment.average_gradients(gradients)
         self.optimizer.step(
@@ -105,7 +112,7 @@ class Trainer:
         )
         return loss
 
-    def accumulate(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor | None:
+    def accumulate(self, ids_BT: Tensor, targets_BT: Tensor, variant: Variant) -> Tensor | None:
         """Gradients of the mean loss over this rank's rows; None where the device's memory did not suffice.
 
         Raises:
@@ -113,11 +120,17 @@ class Trainer:
         """
         total = torch.zeros((), device=self.environment.device)
         micro_batches = zip(ids_BT.split(self.micro_sequences), targets_BT.split(self.micro_sequences), strict=True)
+        stored_weights = self.stored_weights if variant.is_quantized else None
+        document_mask = self.recipe.schedule.document_mask
         try:
-            for micro_ids, micro_targets in micro_batches:
-                loss = self.loss(micro_ids, micro_targets, False, False) * (len(micro_ids) / len(ids_BT))
-                loss.backward()
-                total += loss.detach()
+            with stored_weights or nullcontext():
+                for micro_ids, micro_targets in micro_batches:
+                    if stored_weights is not None:
+                        stored_weights.refresh()
+                    loss = self.loss(micro_ids, micro_targets, variant.is_looped, document_mask)
+                    loss = loss * (len(micro_ids) / len(ids_BT))
+                    loss.backward()
+                    total += loss.detach()
         except torch.OutOfMemoryError:
             if self.micro_sequences == 1:
                 raise
@@ -126,17 +139,27 @@ class Trainer:
         return total
 
     def warm_up(self) -> None:
-        """Run a few untimed steps, then restore weights, optimizer and data to their start."""
-        if not self.environment.is_compiled:
-            return
+        """Run a few untimed steps of each variant, then restore weights, optimizer, data and random numbers."""
         initial = [parameter.detach().clone() for parameter in self.optimizer.parameters]
-        for step in range(WARMUP_STEPS):
-            self.step(0.0)
-            self.emit(WarmupStep(step=step + 1, steps=WARMUP_STEPS))
+        progresses: list[float] = []
+        for start in variant_starts(self.recipe):
+            progresses += [start] * (FURTHER_WARMUP_STEPS if progresses else WARMUP_STEPS)
+        with torch.random.fork_rng([self.environment.device] if self.environment.device.type == "cuda" else []):
+            for index, progress in enumerate(progresses):
+                self.step(progress)
+                self.emit(WarmupStep(step=index + 1, steps=len(progresses)))
         with torch.no_grad():
             copy_all(self.optimizer.parameters, initial)
         self.optimizer = Optimizer(self.model, self.recipe.optim)
         self.loader.reset()
+
+    def calibration_batches(self, tokens: int) -> Iterator[Tensor]:
+        """This rank's share of the next tokens of training text, as micro-batches (B, T) of ids; at least one row."""
+        rows = math.ceil(tokens / self.recipe.schedule.train_seq_len / self.environment.world_size)
+        while rows > 0:
+            ids_BT = self.loader.next_batch()[0][:rows]
+            yield from ids_BT.split(self.micro_sequences)
+            rows -= len(ids_BT)
 
     def mean_loss(self, loss: Tensor) -> float:
         """A step's loss over all ranks.
@@ -150,11 +173,31 @@ class Trainer:
         return value
 
 
+class Pace:
+    """How long steps take, so that one starts only where it will end in time."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.laps = [0.0]
+        self.variants: list[Variant] = []
+
+    def record(self, progress: float, elapsed: float) -> None:
+        """Take in a step that started at a progress, and the time after it."""
+        self.variants.append(variant_at(progress, self.recipe))
+        self.laps.append(elapsed)
+
+    def step_seconds(self, progress: float) -> float:
+        """How long a step may take that starts at a progress: the longest of the last few, more after a switch."""
+        slowest = max(after - before for before, after in itertools.pairwise(self.laps[-6:]))
+        # The clock runs up to one step behind, so the last step may not have been measured yet.
+        return slowest * slowdown(self.variants[-2:][0], variant_at(progress, self.recipe), self.recipe)
+
+
 def train(trainer: Trainer, budget: Budget, reserve_seconds: float, clock: Callable[[], float]) -> Trained:
     """Train until the budget is used; leaves the averaged weights in the model where the recipe averages.
 
     A budget in seconds is never overrun: a step starts only if one like the slowest of the last few would still end
-    in time.
+    in time, or a slower one after a switch to loops or quantization. The model is in evaluation mode afterwards.
 
     Args:
         reserve_seconds: kept back from a budget in seconds for quantization.
@@ -164,35 +207,32 @@ def train(trainer: Trainer, budget: Budget, reserve_seconds: float, clock: Calla
     """
     recipe = trainer.recipe
     batch_tokens = recipe.schedule.train_batch_tokens
-    ema = Ema(trainer.optimizer.parameters, recipe.ema) if recipe.ema else None
+    average = average_of(trainer.optimizer.parameters, recipe)
+    pace = Pace(recipe)
     watch = Stopwatch(trainer.environment, clock)
     step, elapsed, started, progress, reported = 0, 0.0, 0.0, 0.0, -SECONDS_BETWEEN_REPORTS
-    laps = [0.0]
     loss = torch.zeros(())
-    while step == 0 or not is_used_up(budget, reserve_seconds, step * batch_tokens, elapsed, slowest_step(laps)):
+    while step == 0 or not is_used_up(
+        budget, reserve_seconds, step * batch_tokens, elapsed, pace.step_seconds(progress)
+    ):
         started = progress
         loss = trainer.step(progress)
         step += 1
         elapsed = watch.lap()
-        laps.append(elapsed)
+        pace.record(started, elapsed)
         progress = progress_of(budget, reserve_seconds, step * batch_tokens, elapsed)
-        if ema is not None:
-            ema.update(progress, progress - started)
+        if average is not None:
+            average.update(progress, progress - started)
         if step <= FIRST_STEPS_REPORTED or elapsed - reported >= SECONDS_BETWEEN_REPORTS:
             reported = elapsed
             report(trainer, step, started, progress, elapsed, trainer.mean_loss(loss))
+    if average is not None:
+        average.copy_to_parameters()
     seconds = watch.stop()
     final_loss = trainer.mean_loss(loss)
     report(trainer, step, started, 1.0, seconds, final_loss)
-    if ema is not None:
-        ema.copy_to_parameters()
+    trainer.model.eval()
     return Trained(steps=step, train_tokens=step * batch_tokens, train_seconds=seconds, train_loss=final_loss)
-
-
-def slowest_step(laps: list[float]) -> float:
-    """Longest of the last few steps, in seconds, from the times at which steps ended."""
-    recent = laps[-6:]
-    return max((after - before for before, after in itertools.pairwise(recent)), default=0.0)
 
 
 def is_used_up(budget: Budget, reserve_seconds: float, tokens: int, elapsed: float, step_seconds: float) -> bool:

@@ -9,22 +9,27 @@ from trainer.train_config import OptimConfig
 
 
 class Optimizer:
-    """Muon for block matrices, Adam for the embedding, Adam for vectors and scalars.
+    """Muon for matrices, AdamW for token tables, AdamW for vectors and scalars.
 
-    A parameter's group follows from where it lies and its name: tok_emb is the embedding group; two-dimensional
-    tensors of blocks are matrices, save resid_mix, which is two vectors; the rest are scalars.
+    A parameter's group follows from its name: tok_emb and *.table are token tables, *.weight matrices, the rest
+    vectors and scalars, gates of attention among them.
     """
 
     def __init__(self, model: Gpt, config: OptimConfig) -> None:
         self.config = config
         self.parameters = list(model.parameters())
         device = self.parameters[0].device
-        matrices = [parameter for name, parameter in model.named_parameters() if is_matrix(name, parameter)]
-        scalars = [p for name, p in model.named_parameters() if name != "tok_emb" and not is_matrix(name, p)]
+        named = list(model.named_parameters())
+        tables = [parameter for name, parameter in named if is_table(name)]
+        matrices = [parameter for name, parameter in named if is_matrix(name)]
+        scalars = [parameter for name, parameter in named if not (is_table(name) or is_matrix(name))]
         newton_schulz_dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-        self.muon = Muon(matrices, config.muon_steps, config.muon_weight_decay, newton_schulz_dtype)
-        self.adam = torch.optim.Adam(
-            [{"params": [model.tok_emb], "peak_lr": config.embed_lr}, {"params": scalars, "peak_lr": config.scalar_lr}],
+        self.muon = Muon(matrices, config, newton_schulz_dtype)
+        self.adam = torch.optim.AdamW(
+            [
+                {"params": tables, "peak_lr": config.embed_lr, "weight_decay": config.embed_weight_decay},
+                {"params": scalars, "peak_lr": config.scalar_lr, "weight_decay": config.scalar_weight_decay},
+            ],
             betas=(config.beta1, config.beta2),
             eps=config.adam_eps,
             fused=device.type == "cuda",
@@ -46,6 +51,11 @@ class Optimizer:
             parameter.grad = None
 
 
-def is_matrix(name: str, parameter: nn.Parameter) -> bool:
-    """Whether a parameter is a weight matrix of a block."""
-    return name.startswith("blocks.") and parameter.ndim == 2 and not name.endswith("resid_mix")
+def is_table(name: str) -> bool:
+    """Whether a parameter has a row a token, pair of tokens or the like."""
+    return name == "tok_emb" or name.endswith(".table")
+
+
+def is_matrix(name: str) -> bool:
+    """Whether a parameter is a linear map's weight."""
+    return name.endswith(".weight")

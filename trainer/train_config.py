@@ -155,7 +155,7 @@ class QatConfig:
     """Quantization-aware training of every matrix that is stored in integers, by the clip rule it is stored with.
 
     Attributes:
-        start_fraction: progress at which it goes on; a second compiled graph, warmed up before the clock starts.
+        start_fraction: progress at which it goes on.
     """
 
     form: QatForm = QatForm.STRAIGHT_THROUGH

@@ -173,11 +173,13 @@ def test_out_of_memory_halves_the_micro_batch_and_computes_the_same(
     expected = measurement_of(place, TINY)
     real_loss, sizes = trainer.loop.Gpt.loss, list[int]()
 
-    def loss_on_a_small_device(self: trainer.loop.Gpt, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def loss_on_a_small_device(
+        self: trainer.loop.Gpt, ids: torch.Tensor, targets: torch.Tensor, is_looped: bool, document_mask: bool
+    ) -> torch.Tensor:
         sizes.append(len(ids))
         if len(ids) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real_loss(self, ids, targets)
+        return real_loss(self, ids, targets, is_looped, document_mask)
 
     monkeypatch.setattr(trainer.loop.Gpt, "loss", loss_on_a_small_device)
     result = measurement_of(place, TINY)
@@ -189,7 +191,7 @@ def test_out_of_memory_halves_the_micro_batch_and_computes_the_same(
 def test_a_device_too_small_for_one_sequence_is_a_failure_of_the_recipe(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def loss_on_a_full_device(self: trainer.loop.Gpt, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def loss_on_a_full_device(self: trainer.loop.Gpt, *arguments: object) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(trainer.loop.Gpt, "loss", loss_on_a_full_device)
