@@ -1,117 +1,299 @@
-"""Quantization and the weight file: error bounds, exact round trips, and damage that is noticed."""
+"""Quantization: which format a tensor has, where rows are clipped, error bounds, and weights as training sees them."""
+
+import dataclasses
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
-from trainer.codec import decode, encode
-from trainer.errors import ArtifactError
-from trainer.model import new_model
-from trainer.model_config import ModelConfig
-from trainer.quantize import dequantize, quantize, quantize_rows
-from trainer.store_config import ClipRule, Compressor, QuantConfig
-
-CONFIGS = st.builds(
-    QuantConfig,
-    matrix_bits=st.integers(4, 8),
-    embed_bits=st.sampled_from([4, 5, 6, 7, 8, 16]),
-    clip=st.sampled_from(ClipRule),
-    scale_is_floored=st.booleans(),
-    passthrough_numel=st.sampled_from([0, 600, 10**6]),
+from trainer.clip import (
+    CLIP_QUANTILE,
+    MSE_QUANTILES,
+    importance_of_rows,
+    quantile_of_rows,
+    round_to_codes,
+    scale_of_rows,
 )
+from trainer.quantize import dequantize, fake_quantize, quantize, storage_of
+from trainer.roles import Role
+from trainer.store_config import ClipRule, GptqConfig, LayerBitsConfig, QuantConfig
+from trainer.train_config import QatForm
+
+FINE = QuantConfig(clip=ClipRule.ROW_MAX, scale_is_floored=False, passthrough_numel=0)
 SHAPES = {
     "tok_emb": (32, 16),
+    "bigram.table": (24, 8),
+    "bigram.proj.weight": (16, 8),
+    "value_embed.layer_scales": (2,),
+    "smear.gate": (16,),
     "blocks.0.attn.c_q.weight": (16, 16),
+    "blocks.0.attn.c_k.weight": (8, 16),
+    "blocks.0.attn.gate": (4, 12),
+    "blocks.0.attn.q_gain": (4,),
     "blocks.0.mlp.fc.weight": (40, 16),
     "blocks.0.resid_mix": (2, 16),
-    "blocks.0.attn.q_gain": (4,),
+    "blocks.1.attn.c_k.weight": (8, 16),
+    "blocks.1.mlp.proj.weight": (16, 40),
     "skip_weights": (1, 16),
 }
 
 
-def random_weights(seed: int) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def random_weights(seed: int) -> dict[str, Tensor]:
+    generator = seeded(seed)
     return {name: torch.randn(shape, generator=generator) * 0.1 for name, shape in SHAPES.items()}
 
 
-@settings(max_examples=60, deadline=None)
-@given(CONFIGS, st.sampled_from(Compressor), st.integers(0, 2**31))
-def test_the_weight_file_reads_back_exactly(config: QuantConfig, compressor: Compressor, seed: int) -> None:
-    stored = quantize(random_weights(seed), config, 1, None)
-    shapes = {name: torch.Size(shape) for name, shape in SHAPES.items()}
-    read = decode(encode(stored, config, 1, compressor), shapes, config, 1, compressor)
-    for name, tensor in stored.items():
-        assert torch.equal(read[name].values, tensor.values), name
-        assert read[name].values.dtype == tensor.values.dtype
-        assert torch.equal(read[name].scale_R, tensor.scale_R), name
+def bits_and_format(name: str, config: QuantConfig, num_layers: int = 2) -> tuple[int | None, torch.dtype]:
+    storage = storage_of(name, torch.Size(SHAPES[name]), config, num_layers)
+    return storage.bits, storage.dtype
+
+
+def test_bits_follow_the_role_of_a_tensor() -> None:
+    config = QuantConfig(matrix_bits=6, mlp_bits=5, embed_bits=7, passthrough_numel=0)
+    assert {name: bits_and_format(name, config) for name in SHAPES} == {
+        "tok_emb": (7, torch.int8),
+        "bigram.table": (7, torch.int8),
+        "bigram.proj.weight": (6, torch.int8),
+        "value_embed.layer_scales": (None, torch.float32),
+        "smear.gate": (None, torch.float32),
+        "blocks.0.attn.c_q.weight": (6, torch.int8),
+        "blocks.0.attn.c_k.weight": (6, torch.int8),
+        "blocks.0.attn.gate": (None, torch.float16),
+        "blocks.0.attn.q_gain": (None, torch.float32),
+        "blocks.0.mlp.fc.weight": (5, torch.int8),
+        "blocks.0.resid_mix": (None, torch.float32),
+        "blocks.1.attn.c_k.weight": (6, torch.int8),
+        "blocks.1.mlp.proj.weight": (5, torch.int8),
+        "skip_weights": (None, torch.float32),
+    }
+
+
+def test_small_tensors_and_tables_of_16_bits_are_fp16_and_control_tensors_follow_control_bits() -> None:
+    small = QuantConfig(passthrough_numel=40 * 16)
+    assert {bits_and_format(name, small) for name in SHAPES if name.endswith((".weight", "tok_emb", ".table"))} == {
+        (None, torch.float16)
+    }
+    assert bits_and_format("tok_emb", QuantConfig(embed_bits=16, passthrough_numel=0)) == (None, torch.float16)
+    tables = QuantConfig(embed_bits=16, table_bits=6, passthrough_numel=0)
+    assert bits_and_format("tok_emb", tables) == (None, torch.float16)
+    assert bits_and_format("bigram.table", tables) == (6, torch.int8)
+    assert bits_and_format("skip_weights", QuantConfig(control_bits=16)) == (None, torch.float16)
+    assert bits_and_format("blocks.0.attn.q_gain", QuantConfig(control_bits=16)) == (None, torch.float16)
+
+
+def test_gates_are_int8_where_asked_however_small() -> None:
+    config = QuantConfig(gate_bits=8, scale_is_floored=True, clip=ClipRule.SIGMA)
+    assert bits_and_format("blocks.0.attn.gate", config) == (8, torch.int8)
+    weights = random_weights(0)
+    stored = quantize(weights, config, 2, None)["blocks.0.attn.gate"]
+    gate = weights["blocks.0.attn.gate"]
+    assert stored.values.abs().amax(dim=1).tolist() == [127] * 4  # by the row's largest, without the floor
+    assert (dequantize({"gate": stored})["gate"] - gate).abs().max() < gate.abs().max() / 127
+
+
+def test_last_key_matrices_stay_fp16() -> None:
+    config = QuantConfig(late_k_layers=1, passthrough_numel=0)
+    assert bits_and_format("blocks.0.attn.c_k.weight", config) == (8, torch.int8)
+    assert bits_and_format("blocks.1.attn.c_k.weight", config) == (None, torch.float16)
+    assert bits_and_format("blocks.1.mlp.proj.weight", config) == (8, torch.int8)
+    everything = QuantConfig(late_k_layers=9, passthrough_numel=0)
+    assert bits_and_format("blocks.0.attn.c_k.weight", everything) == (None, torch.float16)
+
+
+def test_a_run_of_layers_has_bits_of_its_own() -> None:
+    run = LayerBitsConfig(first_layer=1, last_layer=2, bits=4)
+    config = QuantConfig(mlp_bits=5, layer_bits=run, passthrough_numel=0)
+    assert bits_and_format("blocks.0.attn.c_k.weight", config)[0] == 8
+    assert bits_and_format("blocks.0.mlp.fc.weight", config)[0] == 5
+    assert bits_and_format("blocks.1.attn.c_k.weight", config)[0] == 4
+    assert bits_and_format("blocks.1.mlp.proj.weight", config)[0] == 4
+    assert bits_and_format("tok_emb", config)[0] == 8
+    assert bits_and_format("bigram.proj.weight", config)[0] == 8
 
 
 @pytest.mark.parametrize("bits", [4, 5, 6, 7, 8])
 def test_rounding_error_is_at_most_half_a_step(bits: int) -> None:
-    weight = torch.randn(12, 300, generator=torch.Generator().manual_seed(0))
-    stored = quantize_rows(weight, bits, QuantConfig(clip=ClipRule.ROW_MAX, scale_is_floored=False))
-    error = (stored.values * stored.scale_R.float()[:, None] - weight).abs()
+    weights = {"blocks.0.attn.c_q.weight": torch.randn(12, 300, generator=seeded(0))}
+    stored = quantize(weights, dataclasses.replace(FINE, matrix_bits=bits), 1, None)
+    (tensor,) = stored.values()
+    step = tensor.scale_R.float()[:, None]
+    error = (dequantize(stored)["blocks.0.attn.c_q.weight"] - weights["blocks.0.attn.c_q.weight"]).abs()
     # fp16 rounds the scale down by up to 2**-11 of itself, which the row's largest weight feels q_max times.
-    assert (error <= stored.scale_R.float()[:, None] * (0.5 + 2 ** (bits - 1) * 2**-11)).all()
-    assert stored.values.abs().max() == 2 ** (bits - 1) - 1
+    assert (error <= step * (0.5 + 2 ** (bits - 1) * 2**-11)).all()
+    assert tensor.values.abs().max() == 2 ** (bits - 1) - 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 3000), st.integers(1, 5), st.sampled_from([CLIP_QUANTILE, *MSE_QUANTILES, 0.5]), st.integers(0, 99)
+)
+def test_quantiles_are_bit_for_bit_those_of_torch(columns: int, rows: int, quantile: float, seed: int) -> None:
+    magnitude = torch.randn(rows, columns, generator=seeded(seed)).abs().round(decimals=seed % 3)  # with ties
+    assert torch.equal(quantile_of_rows(magnitude, quantile), torch.quantile(magnitude, quantile, dim=1))
+
+
+def test_the_baseline_quantile_lies_between_the_two_largest_up_to_625000_columns() -> None:
+    magnitude = torch.rand(2, 700_000, generator=seeded(0))
+    for columns in (512, 624_999, 700_000):
+        row = magnitude[:, :columns]
+        assert torch.equal(quantile_of_rows(row, CLIP_QUANTILE), torch.quantile(row, CLIP_QUANTILE, dim=1))
+    top = magnitude[:, :624_999].topk(2).values
+    clip = quantile_of_rows(magnitude[:, :624_999], CLIP_QUANTILE)
+    assert ((top[:, 1] <= clip) & (clip <= top[:, 0])).all()
 
 
 def test_quantile_clip_cuts_an_outlier_and_row_max_keeps_it() -> None:
-    weight = torch.randn(1, 50_000, generator=torch.Generator().manual_seed(0)).clamp(-3, 3)
+    weight = torch.randn(1, 50_000, generator=seeded(0)).clamp(-3, 3)
     weight[0, 7] = 100.0
-    quantile = quantize_rows(weight, 8, QuantConfig(clip=ClipRule.QUANTILE, scale_is_floored=False))
-    row_max = quantize_rows(weight, 8, QuantConfig(clip=ClipRule.ROW_MAX, scale_is_floored=False))
-    assert quantile.scale_R < row_max.scale_R
+    quantile = scale_of_rows(weight, 8, Role.MATRIX, dataclasses.replace(FINE, clip=ClipRule.QUANTILE))
+    assert quantile < scale_of_rows(weight, 8, Role.MATRIX, FINE)
+
+
+@pytest.mark.parametrize("bits", [4, 6, 8])
+@pytest.mark.parametrize("is_floored", [False, True])
+def test_the_least_error_clip_is_never_worse_than_the_row_max_and_better_with_outliers(
+    bits: int, is_floored: bool
+) -> None:
+    weight = torch.randn(64, 3000, generator=seeded(0))
+    weight[:32, 5] *= 40
+    row_max = dataclasses.replace(FINE, scale_is_floored=is_floored)
+    errors = [
+        (round_to_codes(weight, scale, bits) * scale.float()[:, None] - weight).square().sum(dim=1)
+        for config in (dataclasses.replace(row_max, clip=ClipRule.MSE), row_max)
+        for scale in [scale_of_rows(weight, bits, Role.MATRIX, config)]
+    ]
+    assert (errors[0] <= errors[1]).all()
+    assert errors[0].sum() < errors[1].sum()
+
+
+def test_sigma_clips_at_standard_deviations_by_role() -> None:
+    config = dataclasses.replace(
+        FINE, clip=ClipRule.SIGMA, clip_sigmas=12.85, mlp_clip_sigmas=10.0, embed_clip_sigmas=20.0
+    )
+    weight = torch.randn(8, 256, generator=seeded(0)) * torch.arange(1, 9)[:, None]
+    for role, sigmas in ((Role.MATRIX, 12.85), (Role.MLP, 10.0), (Role.TABLE, 20.0)):
+        expected = (sigmas * weight.std(dim=1) / 31).half()
+        assert torch.equal(scale_of_rows(weight, 6, role, config), expected)
+    alike = dataclasses.replace(config, mlp_clip_sigmas=None, embed_clip_sigmas=None)
+    assert torch.equal(scale_of_rows(weight, 6, Role.MLP, alike), scale_of_rows(weight, 6, Role.MATRIX, alike))
+    floored = dataclasses.replace(config, scale_is_floored=True)
+    assert scale_of_rows(0.001 * weight, 6, Role.MATRIX, floored).tolist() == [torch.tensor(1 / 31).half().item()] * 8
+    assert (scale_of_rows(torch.ones(2, 1), 6, Role.MATRIX, config) == 2.0**-24).all()  # one column: no deviation
+
+
+def test_hessian_sigma_widens_the_clip_of_rows_that_matter_around_a_mean_of_one() -> None:
+    config = QuantConfig(
+        clip=ClipRule.HESSIAN_SIGMA, clip_sigmas=8.0, hessian_clip=0.5, scale_is_floored=False, gptq=GptqConfig()
+    )
+    weight = torch.randn(16, 64, generator=seeded(0))
+    diagonal = torch.rand(64, generator=seeded(1)) * 100
+    importance = importance_of_rows(weight, diagonal)
+    by_definition = (weight.abs() * (diagonal / diagonal.mean())).mean(dim=1)
+    torch.testing.assert_close(importance, by_definition / by_definition.mean())
+    torch.testing.assert_close(importance.mean(), torch.tensor(1.0))
+    sigma = dataclasses.replace(config, clip=ClipRule.SIGMA)
+    factor = scale_of_rows(weight, 6, Role.MATRIX, config, diagonal) / scale_of_rows(weight, 6, Role.MATRIX, sigma)
+    torch.testing.assert_close(factor.float(), 1 + 0.5 * (importance - 1), rtol=2e-3, atol=0)
+    plain = scale_of_rows(weight, 6, Role.MATRIX, config)  # without a Hessian
+    assert torch.equal(plain, scale_of_rows(weight, 6, Role.MATRIX, sigma))
 
 
 def test_scale_floor_makes_the_step_of_small_rows_constant() -> None:
-    weight = torch.randn(4, 64, generator=torch.Generator().manual_seed(0)) * torch.tensor([[0.01], [0.05], [0.1], [9]])
-    scale = quantize_rows(weight, 8, QuantConfig(scale_is_floored=True)).scale_R
+    weight = torch.randn(4, 64, generator=seeded(0)) * torch.tensor([[0.01], [0.05], [0.1], [9]])
+    scale = scale_of_rows(weight, 8, Role.MATRIX, QuantConfig(scale_is_floored=True))
     assert scale[:3].tolist() == [torch.tensor(1 / 127).half().item()] * 3
     assert scale[3] > scale[0]
 
 
+@pytest.mark.parametrize("fraction", [0.0, 0.02, 0.5, 1.0])
+def test_pruning_zeroes_the_smallest_share_of_each_matrix(fraction: float) -> None:
+    weights = random_weights(0) | {"blocks.0.attn.gate": torch.full((4, 12), 0.5)}
+    stored = quantize(weights, dataclasses.replace(FINE, prune_fraction=fraction, gate_bits=8), 2, None)
+    plain = quantize(weights, dataclasses.replace(FINE, gate_bits=8), 2, None)
+    for name, tensor in stored.items():
+        if tensor.values.dtype == torch.int8 and not name.endswith("gate"):
+            count = int(fraction * tensor.values.numel())
+            smallest = weights[name].abs().flatten().argsort()[:count]
+            assert not tensor.values.flatten()[smallest].any()
+            kept = torch.ones(tensor.values.numel(), dtype=torch.bool)
+            kept[smallest] = False
+            if fraction < 1:
+                assert torch.equal(tensor.values.flatten()[kept], plain[name].values.flatten()[kept])
+        else:
+            assert torch.equal(tensor.values, plain[name].values)
+
+
 def test_control_tensors_stay_float32_and_an_fp16_embedding_loses_only_fp16() -> None:
     weights = random_weights(3)
-    read = dequantize(quantize(weights, QuantConfig(embed_bits=16, passthrough_numel=0), 1, None))
+    read = dequantize(quantize(weights, QuantConfig(embed_bits=16, passthrough_numel=0), 2, None))
     assert torch.equal(read["blocks.0.resid_mix"], weights["blocks.0.resid_mix"])
     assert torch.equal(read["tok_emb"], weights["tok_emb"].half().float())
+    assert list(read) == list(weights)
 
 
-def test_fewer_bits_make_a_smaller_file() -> None:
-    model = new_model(
-        ModelConfig(vocab_size=256, num_layers=2, model_dim=128, num_heads=2, num_kv_heads=1), torch.float32, 0
-    )
-    weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
-    sizes = [
-        len(encode(quantize(weights, config, 1, None), config, 1, Compressor.LZMA))
-        for bits in (8, 6, 4)
-        if (config := QuantConfig(matrix_bits=bits, embed_bits=bits, scale_is_floored=False, passthrough_numel=0))
-    ]
-    assert sizes == sorted(sizes, reverse=True)
+QAT_CONFIGS = st.builds(
+    QuantConfig,
+    matrix_bits=st.integers(4, 8),
+    mlp_bits=st.none() | st.integers(4, 8),
+    embed_bits=st.sampled_from([4, 6, 8, 16]),
+    clip=st.sampled_from([ClipRule.ROW_MAX, ClipRule.QUANTILE, ClipRule.SIGMA]),
+    clip_sigmas=st.floats(2, 20),
+    scale_is_floored=st.booleans(),
+    gate_bits=st.sampled_from([8, 16]),
+    late_k_layers=st.integers(0, 1),
+    passthrough_numel=st.sampled_from([0, 200]),
+)
 
 
-@pytest.mark.parametrize("compressor", list(Compressor))
-def test_damage_to_the_weight_file_is_noticed(compressor: Compressor) -> None:
-    config = QuantConfig(passthrough_numel=0)
-    shapes = {name: torch.Size(shape) for name, shape in SHAPES.items()}
-    data = encode(quantize(random_weights(0), config, 1, None), config, 1, compressor)
-    for position in range(0, len(data), 97):
-        damaged = data[:position] + bytes([data[position] ^ 0x40]) + data[position + 1 :]
-        try:
-            read = decode(damaged, shapes, config, 1, compressor)
-        except ArtifactError:
+@settings(max_examples=40, deadline=None)
+@given(QAT_CONFIGS, st.integers(0, 2**31))
+def test_training_sees_the_weights_that_will_be_stored_and_passes_gradients_on(config: QuantConfig, seed: int) -> None:
+    weights = random_weights(seed)
+    read = dequantize(quantize(weights, config, 2, None))
+    for name, weight in weights.items():
+        weight.requires_grad_()
+        seen = fake_quantize(name, weight, config, 2, QatForm.STRAIGHT_THROUGH)
+        if storage_of(name, weight.shape, config, 2).bits is None:
+            assert seen is weight
             continue
-        assert encode(read, config, 1, compressor) == data  # a bit that the format does not use
-    for cut in (0, 3, len(data) // 2):
-        with pytest.raises(ArtifactError):
-            decode(data[:cut], shapes, config, 1, compressor)
+        torch.testing.assert_close(seen, read[name], atol=1e-7, rtol=1e-6)
+        (gradient,) = torch.autograd.grad(seen.sum(), weight)
+        assert torch.equal(gradient, torch.ones_like(weight))
 
 
-def test_a_weight_file_of_another_recipe_is_refused() -> None:
-    config = QuantConfig(passthrough_numel=0)
-    data = encode(quantize(random_weights(0), config, 1, None), config, 1, Compressor.ZLIB)
-    shapes = {name: torch.Size(shape) for name, shape in SHAPES.items()} | {"tok_emb": torch.Size((33, 16))}
-    with pytest.raises(ArtifactError, match=r"expected .* payload bytes"):
-        decode(data, shapes, config, 1, Compressor.ZLIB)
+def test_noise_is_uniform_and_one_step_wide() -> None:
+    torch.manual_seed(0)
+    name, weight = "blocks.0.attn.c_q.weight", torch.randn(64, 500, generator=seeded(0), requires_grad=True)
+    config = dataclasses.replace(FINE, matrix_bits=6)
+    seen = fake_quantize(name, weight, config, 1, QatForm.NOISE)
+    noise = (seen - weight).detach() / scale_of_rows(weight.detach(), 6, Role.MATRIX, config).float()[:, None]
+    assert noise.abs().max() <= 0.5 + 1e-4
+    assert noise.mean().abs() < 0.01
+    assert noise.std() == pytest.approx(12**-0.5, rel=0.02)
+    (gradient,) = torch.autograd.grad(seen.sum(), weight)
+    assert torch.equal(gradient, torch.ones_like(weight))
+
+
+@pytest.mark.parametrize("clip", [ClipRule.ROW_MAX, ClipRule.QUANTILE, ClipRule.SIGMA])
+@pytest.mark.parametrize("form", list(QatForm))
+def test_it_is_traced_whole_by_the_compiler(clip: ClipRule, form: QatForm) -> None:
+    config = dataclasses.replace(FINE, clip=clip, matrix_bits=6, late_k_layers=1, gate_bits=8)
+
+    def sum_of_all(weights: dict[str, Tensor]) -> Tensor:
+        seen = [fake_quantize(name, weight, config, 2, form) for name, weight in weights.items()]
+        return torch.stack([weight.square().sum() for weight in seen]).sum()
+
+    traced = torch.compile(sum_of_all, fullgraph=True, dynamic=False, backend="aot_eager")
+    weights = {name: weight.requires_grad_() for name, weight in random_weights(0).items()}
+    torch.manual_seed(0)
+    expected = sum_of_all(weights)
+    torch.manual_seed(0)
+    torch.testing.assert_close(traced(weights), expected)
+    traced(weights).backward()
+    assert all(weight.grad is not None for weight in weights.values())
