@@ -22,7 +22,7 @@ from search.spec_parts import (
     SpaceSpec,
     SpecModel,
 )
-from spaces import optimizer, quantization, shape
+from spaces import architecture, evaluation, optimizer, quantization, shape
 from spaces.fields import SpaceError, close_match, flat, recipe_from_dict, recipe_to_dict, set_values
 from spaces.recipes import named_recipe
 from spaces.space import Choice, Domain, Integer, Param, Real, Space
@@ -31,8 +31,15 @@ from trainer.errors import ConfigError
 
 __all__ = ["FAMILIES", "Limits", "RungSpec", "StudySpec", "definition_differences", "load_spec"]
 
+# In the order in which their params are suggested: the conditions of each may look at those before it.
 FAMILIES: Mapping[str, Callable[[], tuple[Param, ...]]] = MappingProxyType(
-    {"shape": shape.params, "optimizer": optimizer.params, "quantization": quantization.params}
+    {
+        "shape": shape.params,
+        "architecture": architecture.params,
+        "quantization": quantization.params,
+        "optimizer": optimizer.params,
+        "evaluation": evaluation.params,
+    }
 )
 Objective = Literal["val_bpb", "artifact_bytes"]
 OBJECTIVES = (["val_bpb"], ["val_bpb", "artifact_bytes"])
@@ -75,7 +82,8 @@ class StudySpec(SpecModel):
 
     def build_space(self) -> Space:
         """The searched fields: those of the families that params does not name, then params."""
-        included = [param for family in self.space.include for param in FAMILIES[family]()]
+        families = [params for name, params in FAMILIES.items() if name in self.space.include]
+        included = [param for params in families for param in params()]
         own = tuple(Param(path, spec.domain(path)) for path, spec in self.space.params.items())
         return Space(tuple(param for param in included if param.path not in self.space.params) + own)
 

@@ -183,6 +183,7 @@ def record_1493() -> Recipe:
             matrix_bits=6,
             clip=ClipRule.SIGMA,
             clip_sigmas=12.85,
+            mlp_clip_sigmas=12.85,
             embed_clip_sigmas=20.0,
             scale_is_floored=False,
             control_bits=16,

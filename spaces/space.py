@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from spaces.fields import (
     SpaceError,
     check_value,
+    default_value,
     get_value,
     optional_parent,
     plain_type,
@@ -157,6 +158,8 @@ class Param:
         path: dotted field of Recipe and the dashboard's name.
         when: whether it is searched, given the recipe with the params before it; fields of an optional sub-config
             that is itself searched are searched only where it is on, without saying so here.
+        otherwise: the field's value where when does not hold; None is the field's default. A field of a sub-config
+            keeps the value that it has there.
 
     Raises:
         SpaceError: path is no field, or domain has values of another type.
@@ -165,6 +168,7 @@ class Param:
     path: str
     domain: Domain
     when: Callable[[Recipe], bool] | None = None
+    otherwise: Any = None
 
     def __post_init__(self) -> None:
         plain = plain_type(require_path(self.path))
@@ -174,6 +178,10 @@ class Param:
         elif plain is not (float if isinstance(self.domain, Real) else int):
             wanted = {int: "an Integer or a Choice", float: "a Real or a Choice"}.get(plain, "a Choice")
             raise SpaceError(f"{self.path}: must be searched by {wanted}, got {self.domain}")
+
+
+def _unsearched_value(param: Param) -> Any:
+    return default_value(param.path) if param.otherwise is None else param.otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,12 +219,15 @@ class Space:
     def suggest(self, trial: Trial, base: Recipe) -> Recipe:
         """The recipe of a trial: base with every searched field suggested.
 
-        Unconditional params are set together first, since some values are valid only together.
+        Unconditional params are set together first, since some values are valid only together; the others have the
+        values they take where they are not searched, and are then suggested one after another.
 
         Raises:
             ConfigError: the suggested values contradict each other.
         """
-        values = {param.path: param.domain.suggest(trial, param.path) for param in self._unconditional()}
+        values = {param.path: _unsearched_value(param) for param in self._conditional() if param.when}
+        values = {path: value for path, value in values.items() if optional_parent(path) is None}
+        values |= {param.path: param.domain.suggest(trial, param.path) for param in self._unconditional()}
         recipe = set_values(base, values)
         for param in self._conditional():
             if self._is_active(param, recipe):
@@ -239,7 +250,7 @@ class Space:
         for path in recipe_paths():
             wanted, got = get_value(reached, path), get_value(recipe, path)
             if wanted != got:
-                raise SpaceError(f"{path}: must be {_label(wanted)} as in the base (not searched), got {_label(got)}")
+                raise SpaceError(f"{path}: must be {_label(wanted)} where it is not searched, got {_label(got)}")
         return suggestions
 
     def _to_trial(self, param: Param, recipe: Recipe) -> Any:

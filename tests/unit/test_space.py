@@ -1,5 +1,7 @@
 """Spaces: suggest and fix undo each other on Optuna's own trials, and the ready families reach every field."""
 
+from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
 import optuna
@@ -8,23 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import FixedTrial
 
-from spaces import optimizer, quantization, shape
-from spaces.fields import get_value, recipe_paths, set_values
+from search.spec import FAMILIES
+from spaces.fields import get_value, plain_type, recipe_paths, set_values
+from spaces.recipes import named_recipe
 from spaces.space import Choice, Integer, Param, Real, Space, SpaceError
 from trainer.config import Recipe
 from trainer.errors import ConfigError
 from trainer.model_config import ModelConfig
-from trainer.store_config import Compressor
-from trainer.train_config import EmaConfig, ScheduleConfig
+from trainer.store_config import ClipRule, Compressor, GptqConfig, Layout, QuantConfig
+from trainer.train_config import EmaConfig
 
-FAMILIES = {"shape": shape, "optimizer": optimizer, "quantization": quantization}
-WHOLE = Space(shape.params() + optimizer.params() + quantization.params())
+WHOLE = Space(tuple(param for params in FAMILIES.values() for param in params()))
 
-UNSEARCHED = {
-    "model.vocab_size": "needs a dataset of its own",
-    "evaluation.stride": "defines the score; 64 everywhere that counts, and smaller ones gain nothing",
-    "evaluation.seq_len": "windows longer than the training length score worse",
-}
+UNSEARCHED = {"model.vocab_size": "needs a dataset of its own"}
 
 
 def test_a_family_reaches_every_field() -> None:
@@ -32,14 +30,32 @@ def test_a_family_reaches_every_field() -> None:
     assert set(recipe_paths()) - searched == set(UNSEARCHED)
 
 
-@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
-def test_each_family_holds_the_naive_baseline(family: Any) -> None:
-    space = Space(family.params())
+def test_every_member_of_every_enum_is_an_option() -> None:
+    domains = {param.path: param.domain for param in WHOLE.params}
+    enums = {path: kind for path, hint in recipe_paths().items() if issubclass(kind := plain_type(hint), Enum)}
+    assert len(enums) > 10
+    for path, kind in enums.items():
+        domain = domains[path]
+        assert isinstance(domain, Choice)
+        assert set(domain.options.values()) == set(kind), path
+
+
+@pytest.mark.parametrize("params", FAMILIES.values(), ids=FAMILIES.keys())
+def test_each_family_holds_the_naive_baseline(params: Callable[[], tuple[Param, ...]]) -> None:
+    space = Space(params())
     assert space.suggest(FixedTrial(space.fix(Recipe(), Recipe())), Recipe()) == Recipe()
 
 
+# The domains of which other systems are points; their bases differ in the vocabulary only.
+@pytest.mark.parametrize("name", ["lower_lr", "baseline_ema", "baseline_int6", "pr163", "record_1493", "record_1855"])
+def test_the_space_holds_named_recipes(name: str) -> None:
+    recipe = named_recipe(name)
+    base = set_values(Recipe(), {"model.vocab_size": recipe.model.vocab_size})
+    assert WHOLE.suggest(FixedTrial(WHOLE.fix(recipe, base)), base) == recipe
+
+
 def test_every_end_and_option_of_the_families_is_valid() -> None:
-    base = Recipe(ema=EmaConfig(), schedule=ScheduleConfig(train_batch_tokens=786_432))
+    base = set_values(Recipe(), {"schedule.train_batch_tokens": 786_432, "quant.gptq": {}})
     for param in WHOLE.params:
         match param.domain:
             case Choice(options):
@@ -50,14 +66,25 @@ def test_every_end_and_option_of_the_families_is_valid() -> None:
             set_values(base, {param.path: value})
 
 
-@settings(deadline=None, max_examples=40)
-@given(st.integers(0, 2**31))
-def test_fix_undoes_suggest(seed: int) -> None:
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 2**31), st.sampled_from(["naive_baseline", "pr122", "record_162", "record_1855"]))
+def test_every_suggestion_is_valid_and_fix_undoes_it(seed: int, base_name: str) -> None:
+    base = named_recipe(base_name)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     trial = study.ask()
-    recipe = WHOLE.suggest(trial, Recipe())
-    assert WHOLE.fix(recipe, Recipe()) == pytest.approx(trial.params)
-    assert WHOLE.suggest(FixedTrial(WHOLE.fix(recipe, Recipe())), Recipe()) == recipe
+    recipe = WHOLE.suggest(trial, base)
+    assert WHOLE.fix(recipe, base) == pytest.approx(trial.params)
+    assert WHOLE.suggest(FixedTrial(WHOLE.fix(recipe, base)), base) == recipe
+
+
+def test_suggestions_reach_what_conditions_guard() -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    recipes = [WHOLE.suggest(study.ask(), Recipe()) for _ in range(100)]
+    for path in ("model.loop", "model.parallel", "swa", "qat", "evaluation.sgd", "evaluation.lora", "quant.gptq"):
+        assert 10 <= sum(get_value(recipe, path) is not None for recipe in recipes) <= 90, path
+    assert {recipe.layout for recipe in recipes} == set(Layout)
+    looped_lanes = [r for r in recipes if r.model.loop and r.model.parallel]
+    assert looped_lanes
 
 
 def test_trials_store_labels_of_choices() -> None:
@@ -65,8 +92,28 @@ def test_trials_store_labels_of_choices() -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     trial = study.ask()
     space.suggest(trial, Recipe())
-    assert trial.params["compressor"] in {"zlib", "lzma", "zstd", "brotli"}
+    assert trial.params["compressor"] in set(Compressor)
     assert trial.params["ema"] in {"null", next(iter(Choice.of(EmaConfig()).options))}
+
+
+def test_where_a_condition_does_not_hold_a_field_takes_its_default_or_another_value() -> None:
+    def is_plain(recipe: Recipe) -> bool:
+        return recipe.quant.clip is not ClipRule.HESSIAN_SIGMA
+
+    base = set_values(Recipe(), {"quant.gptq.damping": 0.5, "quant.hessian_clip": 0.3})
+    space = Space(
+        (
+            Param("quant.clip", Choice.of(ClipRule.SIGMA, ClipRule.HESSIAN_SIGMA)),
+            Param("quant.gptq", Choice({"off": None, "on": {}}), when=is_plain, otherwise=GptqConfig(damping=0.25)),
+            Param("quant.hessian_clip", Real(0.1, 0.2), when=lambda recipe: not is_plain(recipe)),
+        )
+    )
+    plain = space.suggest(FixedTrial({"quant.clip": "sigma", "quant.gptq": "off"}), base)
+    assert (plain.quant.gptq, plain.quant.hessian_clip) == (None, QuantConfig().hessian_clip)
+    hessian = space.suggest(FixedTrial({"quant.clip": "hessian_sigma", "quant.hessian_clip": 0.15}), base)
+    assert (hessian.quant.gptq, hessian.quant.hessian_clip) == (GptqConfig(damping=0.25), 0.15)
+    with pytest.raises(SpaceError, match=r"quant\.gptq: must be .*0\.25.* where it is not searched, got .*0\.5"):
+        space.fix(set_values(hessian, {"quant.gptq.damping": 0.5}), base)
 
 
 def test_a_condition_sees_what_was_suggested() -> None:
@@ -105,9 +152,9 @@ def test_a_field_of_an_unsearched_sub_config_turns_it_on() -> None:
         ({"model.num_layers": 5}, "in steps of 2, got 5"),
         ({"optim.matrix_lr": 1.0}, r"optim\.matrix_lr: must be 0\.01 to 0\.1, got 1\.0"),
         ({"quant.matrix_bits": 5}, r"quant\.matrix_bits: must be one of 4, 8, got 5"),
-        ({"model.rope_base": 5.0}, r"model\.rope_base: must be 10000\.0 as in the base \(not searched\), got 5\.0"),
-        ({"ema": {}}, "ema: must be null as in the base"),
-        ({"model.num_heads": 16, "model.num_kv_heads": 16}, r"model\.num_heads: must be 8 as in the base"),
+        ({"model.rope_base": 5.0}, r"model\.rope_base: must be 10000\.0 where it is not searched, got 5\.0"),
+        ({"ema": {}}, "ema: must be null where it is not searched"),
+        ({"model.num_heads": 16, "model.num_kv_heads": 16}, r"model\.num_heads: must be 8 where it is not searched"),
     ],
 )
 def test_fix_refuses_what_is_no_point_of_the_space(values: dict[str, Any], message: str) -> None:
