@@ -3,6 +3,7 @@
 Shapes: N matrices of one shape, R rows, C columns.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -90,6 +91,35 @@ def storage_of(name: str, shape: torch.Size, config: QuantConfig, num_layers: in
     return Storage(bits=bits, dtype=torch.int8)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stack:
+    """Tensors of integers that are handled as one: of one shape, role and number of bits, all marked or none."""
+
+    bits: int
+    role: Role
+    is_marked: bool
+    names: list[str]
+
+
+def stacks_of(
+    weights: dict[str, Tensor], config: QuantConfig, num_layers: int, marked: Collection[str] = ()
+) -> list[Stack]:
+    """All tensors that are stored in integers, a stack for each kind: their number does not grow with depth.
+
+    Args:
+        marked: names that are kept apart from the others.
+    """
+    stacks: dict[tuple[int, Role, torch.Size, bool], list[str]] = {}
+    for name, weight in weights.items():
+        bits = storage_of(name, weight.shape, config, num_layers).bits
+        if bits is not None:
+            stacks.setdefault((bits, role_of(name), weight.shape, name in marked), []).append(name)
+    return [
+        Stack(bits=bits, role=role, is_marked=is_marked, names=names)
+        for (bits, role, _, is_marked), names in stacks.items()
+    ]
+
+
 def quantize(
     weights: dict[str, Tensor], config: QuantConfig, num_layers: int, hessians: dict[str, Tensor] | None
 ) -> dict[str, StoredTensor]:
@@ -105,19 +135,15 @@ def quantize(
     if config.gptq is not None and not config.gptq.rounds_embedding:
         used.pop("tok_emb", None)
     stored: dict[str, StoredTensor] = {}
-    stacks: dict[tuple[int, Role, torch.Size, bool], list[str]] = {}
-    for name, weight in weights.items():
-        storage = storage_of(name, weight.shape, config, num_layers)
-        if storage.bits is None:
-            stored[name] = StoredTensor(values=weight.to(storage.dtype), scale_R=weight.new_empty(0).half())
-        else:
-            stacks.setdefault((storage.bits, role_of(name), weight.shape, name in used), []).append(name)
-    for (bits, role, _, is_known), names in stacks.items():
-        weights_NRC = torch.stack([weights[name].float() for name in names])
-        hessians_NCC = torch.stack([used[name].float() for name in names]) if is_known else None
-        codes_NRC, scale_NR = quantize_stack(weights_NRC, bits, role, config, hessians_NCC)
-        for name, codes_RC, scale_R in zip(names, codes_NRC, scale_NR, strict=True):
+    for stack in stacks_of(weights, config, num_layers, used):
+        weights_NRC = torch.stack([weights[name].float() for name in stack.names])
+        hessians_NCC = torch.stack([used[name].float() for name in stack.names]) if stack.is_marked else None
+        codes_NRC, scale_NR = quantize_stack(weights_NRC, stack.bits, stack.role, config, hessians_NCC)
+        for name, codes_RC, scale_R in zip(stack.names, codes_NRC, scale_NR, strict=True):
             stored[name] = StoredTensor(values=codes_RC.clone(), scale_R=scale_R.clone())
+    for name in weights.keys() - stored.keys():
+        dtype = storage_of(name, weights[name].shape, config, num_layers).dtype
+        stored[name] = StoredTensor(values=weights[name].to(dtype), scale_R=weights[name].new_empty(0).half())
     stored = {name: stored[name] for name in weights}
     return stored if config.lqer is None else stored | correct(weights, stored, config.lqer)
 
@@ -189,16 +215,32 @@ def fake_quantize(name: str, weight: Tensor, config: QuantConfig, num_layers: in
     Tensors that are not stored in integers come back as they are. Neither pruning nor error feedback is foreseen.
     Traceable. Sources: QatForm.
     """
-    bits, role = storage_of(name, weight.shape, config, num_layers).bits, role_of(name)
-    if bits is None:
-        return weight
-    fixed = weight.detach()
-    scale_R = scale_of_rows(fixed, bits, role, config)
+    bits = storage_of(name, weight.shape, config, num_layers).bits
+    return weight if bits is None else weight + rounding_change(weight.detach(), bits, role_of(name), config, form)
+
+
+def fake_quantize_all(
+    weights: dict[str, Tensor], config: QuantConfig, num_layers: int, form: QatForm
+) -> dict[str, Tensor]:
+    """What fake_quantize gives for every tensor that is stored in integers, without gradients, in few kernels.
+
+    One by one, the 67 tensors of PR 1855 take 31 to 40 ms in eager mode on an H100, which launches are nearly all of.
+    """
+    seen: dict[str, Tensor] = {}
+    for stack in stacks_of(weights, config, num_layers):
+        weights_NRC = torch.stack([weights[name].detach() for name in stack.names])
+        weights_NRC += rounding_change(weights_NRC, stack.bits, stack.role, config, form)
+        seen |= dict(zip(stack.names, weights_NRC.unbind(), strict=True))
+    return seen
+
+
+def rounding_change(weight_RC: Tensor, bits: int, role: Role, config: QuantConfig, form: QatForm) -> Tensor:
+    """What quantization-aware training adds to matrices."""
+    scale_R = scale_of_rows(weight_RC, bits, role, config)
     match form:
         case QatForm.STRAIGHT_THROUGH:
-            change = round_to_codes(fixed, scale_R, bits) * scale_R.float()[:, None] - fixed
+            return round_to_codes(weight_RC, scale_R, bits) * scale_R.float()[..., None] - weight_RC
         case QatForm.NOISE:
-            change = (torch.rand_like(fixed) - 0.5) * scale_R.float()[:, None]
+            return (torch.rand_like(weight_RC) - 0.5) * scale_R.float()[..., None]
         case _:
             assert_never(form)
-    return weight + change
