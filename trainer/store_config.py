@@ -101,7 +101,7 @@ class QuantConfig:
         clip: where rows are clipped.
         clip_sigmas: standard deviations that the two sigma rules clip at.
         mlp_clip_sigmas, embed_clip_sigmas: of MLP matrices and token tables where they differ; None takes clip_sigmas.
-        hessian_clip: weight of a row's importance in the HESSIAN_SIGMA rule.
+        hessian_clip: weight of a row's importance in the HESSIAN_SIGMA rule, in [0, 1].
         scale_is_floored: whether a row's step is at least 1 / q_max, as in the baseline: rows of small weights then use
             fewer levels, for fewer bytes and more error.
         passthrough_numel: float tensors of at most this many elements are stored as fp16, not quantized.
@@ -146,8 +146,8 @@ class QuantConfig:
         require(self.gate_bits in {8, 16}, "quant.gate_bits", "must be 8 or 16", self.gate_bits)
         require_positive(quant__clip_sigmas=self.clip_sigmas, quant__mlp_clip_sigmas=self.mlp_clip_sigmas)
         require_positive(quant__embed_clip_sigmas=self.embed_clip_sigmas, quant__target_bytes=self.target_bytes)
-        require_not_negative(quant__passthrough_numel=self.passthrough_numel, quant__hessian_clip=self.hessian_clip)
+        require_not_negative(quant__passthrough_numel=self.passthrough_numel)
         require_not_negative(quant__late_k_layers=self.late_k_layers)
-        require_fraction(quant__prune_fraction=self.prune_fraction)
+        require_fraction(quant__prune_fraction=self.prune_fraction, quant__hessian_clip=self.hessian_clip)
         needs_hessian = self.clip is ClipRule.HESSIAN_SIGMA
         require(not needs_hessian or self.gptq is not None, "quant.clip", "needs quant.gptq", self.clip.value)
