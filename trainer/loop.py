@@ -1,6 +1,5 @@
 """The training loop: warm-up, steps until the budget is used, averaging."""
 
-import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -26,6 +25,7 @@ WARMUP_STEPS = 5  # compile, choose kernels, fill the allocator; eager runs have
 FURTHER_WARMUP_STEPS = 2  # of each further variant
 SECONDS_BETWEEN_REPORTS = 1.0
 FIRST_STEPS_REPORTED = 10
+RECENT_STEPS = 5  # whose longest stands for the next
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +54,11 @@ class Stopwatch:
         environment.synchronize()
         environment.barrier()
         self.start = clock()
+
+    @property
+    def steps_behind(self) -> int:
+        """How many steps a lap's time runs behind: on a GPU it is the end of the step before."""
+        return 1 if self.environment.device.type == "cuda" else 0
 
     def lap(self) -> float:
         """Seconds so far, to be read once a step."""
@@ -92,7 +97,9 @@ class Trainer:
         self.stored_weights = StoredWeights(model, recipe) if recipe.qat else None
         self.micro_sequences = max(1, MICRO_BATCH_TOKENS // schedule.train_seq_len)
         # Flags of the call choose the graph: an attribute that changes later would be a constant of the first one.
-        self.loss = torch.compile(model.loss, dynamic=False, fullgraph=True) if environment.is_compiled else model.loss
+        self.loss: Callable[[Tensor, Tensor, bool, bool], Tensor] = model.loss
+        if environment.is_compiled:
+            self.loss = torch.compile(model.loss, dynamic=False, fullgraph=True)
 
     def step(self, progress: float) -> Tensor:
         """One optimizer step, which starts at a progress; returns this rank's mean loss in nats, on the device."""
@@ -174,30 +181,37 @@ class Trainer:
 
 
 class Pace:
-    """How long steps take, so that one starts only where it will end in time."""
+    """How long steps take, so that one starts only where it will end in time.
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
-        self.laps = [0.0]
+    Args:
+        steps_behind: how many steps the clock of the laps runs behind.
+    """
+
+    def __init__(self, recipe: Recipe, steps_behind: int) -> None:
+        self.recipe, self.steps_behind = recipe, steps_behind
+        self.elapsed = 0.0
         self.variants: list[Variant] = []
+        self.laps: list[tuple[float, Variant]] = []
 
-    def record(self, progress: float, elapsed: float) -> None:
+    def record(self, started: float, elapsed: float) -> None:
         """Take in a step that started at a progress, and the time after it."""
-        self.variants.append(variant_at(progress, self.recipe))
-        self.laps.append(elapsed)
+        self.variants.append(variant_at(started, self.recipe))
+        measured = self.variants[max(0, len(self.variants) - 1 - self.steps_behind)]
+        self.laps.append((elapsed - self.elapsed, measured))
+        self.elapsed = elapsed
 
     def step_seconds(self, progress: float) -> float:
-        """How long a step may take that starts at a progress: the longest of the last few, more after a switch."""
-        slowest = max(after - before for before, after in itertools.pairwise(self.laps[-6:]))
-        # The clock runs up to one step behind, so the last step may not have been measured yet.
-        return slowest * slowdown(self.variants[-2:][0], variant_at(progress, self.recipe), self.recipe)
+        """The longest of the last few steps, had it been one of the variant that starts at a progress."""
+        variant = variant_at(progress, self.recipe)
+        recent = self.laps[-RECENT_STEPS:]
+        return max((seconds * slowdown(before, variant, self.recipe) for seconds, before in recent), default=0.0)
 
 
 def train(trainer: Trainer, budget: Budget, reserve_seconds: float, clock: Callable[[], float]) -> Trained:
     """Train until the budget is used; leaves the averaged weights in the model where the recipe averages.
 
     A budget in seconds is never overrun: a step starts only if one like the slowest of the last few would still end
-    in time, or a slower one after a switch to loops or quantization. The model is in evaluation mode afterwards.
+    in time, or a slower one where loops or quantization go on. The model is in evaluation mode afterwards.
 
     Args:
         reserve_seconds: kept back from a budget in seconds for quantization.
@@ -208,13 +222,11 @@ def train(trainer: Trainer, budget: Budget, reserve_seconds: float, clock: Calla
     recipe = trainer.recipe
     batch_tokens = recipe.schedule.train_batch_tokens
     average = average_of(trainer.optimizer.parameters, recipe)
-    pace = Pace(recipe)
     watch = Stopwatch(trainer.environment, clock)
+    pace = Pace(recipe, watch.steps_behind)
     step, elapsed, started, progress, reported = 0, 0.0, 0.0, 0.0, -SECONDS_BETWEEN_REPORTS
     loss = torch.zeros(())
-    while step == 0 or not is_used_up(
-        budget, reserve_seconds, step * batch_tokens, elapsed, pace.step_seconds(progress)
-    ):
+    while step == 0 or not is_used_up(budget, reserve_seconds, step * batch_tokens, pace, progress):
         started = progress
         loss = trainer.step(progress)
         step += 1
@@ -235,12 +247,12 @@ def train(trainer: Trainer, budget: Budget, reserve_seconds: float, clock: Calla
     return Trained(steps=step, train_tokens=step * batch_tokens, train_seconds=seconds, train_loss=final_loss)
 
 
-def is_used_up(budget: Budget, reserve_seconds: float, tokens: int, elapsed: float, step_seconds: float) -> bool:
+def is_used_up(budget: Budget, reserve_seconds: float, tokens: int, pace: Pace, progress: float) -> bool:
     """Whether no further step fits the budget."""
     if budget.train_tokens is not None:
         return tokens >= budget.train_tokens
     # Two steps: the clock runs up to one step behind the device.
-    return elapsed + 2 * step_seconds > (budget.train_seconds or 0.0) - reserve_seconds
+    return pace.elapsed + 2 * pace.step_seconds(progress) > (budget.train_seconds or 0.0) - reserve_seconds
 
 
 def progress_of(budget: Budget, reserve_seconds: float, tokens: int, elapsed: float) -> float:

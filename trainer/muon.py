@@ -29,6 +29,9 @@ SMALLEST_MOMENT = 1e-10  # PR 122
 def triples_of(form: NewtonSchulz, steps: int) -> list[Triple]:
     """The coefficients of each iteration; beyond its five triples, Polar Express repeats the last.
 
+    After five iterations a singular value of at least 0.002 of the norm lies in 0.68 to 1.21 (quintic) or 0.85 to 1.15
+    (Polar Express), as measured. Further ones do not tend to 1: the last triple's fixed point is 1.035.
+
     Source: quintic by Keller Jordan, Muon (2024); Polar Express arXiv 2505.16932, as PR 1787 has it.
     """
     match form:

@@ -5,7 +5,7 @@ Parameters change their values for a step's passes and get them back before the 
 - gradients of the stored weights land on the exact ones, as if rounding were not there (straight through);
 - compiled code is the same with and without, is compiled once, and cannot take the switch for a constant (the late
   QAT of PR 315 was such a constant, and nothing was ever rounded);
-- rounding is the quantizer's own, bit for bit; a compiler that fuses it leaves out that steps are fp16.
+- rounding is the quantizer's own, where a compiler that fuses it may leave out that steps are fp16.
 """
 
 from types import TracebackType
