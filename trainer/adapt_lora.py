@@ -33,7 +33,7 @@ class Document(NamedTuple):
     length: int
 
 
-def documents_of(tokens_T: Tensor) -> list[Document]:
+def documents_by_length(tokens_T: Tensor) -> list[Document]:
     """The documents of a stream, longest first, ties in their order; together they hold every position once.
 
     Text before the first BOS counts as a document.
@@ -180,7 +180,7 @@ def score_with_lora(scorer: Scorer, config: LoraAdaptConfig) -> Record:
     Source: openai/parameter-golf PR 77, PR 1530, PR 1610, PR 1767.
     """
     record = scorer.new_record()
-    groups = groups_of(documents_of(scorer.tokens_T), config)
+    groups = groups_of(documents_by_length(scorer.tokens_T), config)
     scored: list[Document] = []
     with restored_weights(scorer.model), scoring(scorer.model):
         document_scorer = DocumentScorer(scorer, config, record)

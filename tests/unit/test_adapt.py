@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainer.adapt import final_record, final_score
-from trainer.adapt_lora import Document, documents_of, groups_of, window_lengths
+from trainer.adapt_lora import Document, documents_by_length, groups_of, window_lengths
 from trainer.adapt_sgd import WeightTrainer, cosine_rate
 from trainer.adapters import Adapters, adapted_maps
 from trainer.config import Recipe
@@ -173,7 +173,7 @@ def slow_lora_losses(tokens: Tensor, config: LoraAdaptConfig, model_config: Mode
     model = lively_model(model_config)
     nats = [0.0] * (len(tokens) - 1)
     scored: list[Document] = []
-    for group in groups_of(documents_of(tokens), config):
+    for group in groups_of(documents_by_length(tokens), config):
         if scored and group:
             slow_phase(model, tokens, scored, config)
         start = first_factors(model_config, config)
@@ -202,7 +202,7 @@ def test_lora_adaptation_equals_the_slow_loop_and_scores_each_token_once(form: s
 @given(st.lists(st.sampled_from([BOS_ID, 2, 3]), min_size=LENGTH + 1, max_size=60))
 def test_documents_hold_every_position_once_and_end_with_the_next_bos(stream: list[int]) -> None:
     tokens = torch.tensor(stream)
-    documents = documents_of(tokens)
+    documents = documents_by_length(tokens)
     covered = [position for start, length in documents for position in range(start, start + length)]
     assert sorted(covered) == list(range(len(tokens) - 1))
     assert [document.length for document in documents] == sorted((d.length for d in documents), reverse=True)

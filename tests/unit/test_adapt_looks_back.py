@@ -15,7 +15,7 @@ from scored_streams import (
 from torch import Tensor
 
 from trainer.adapt import final_record
-from trainer.adapt_lora import Document, documents_of, groups_of
+from trainer.adapt_lora import Document, documents_by_length, groups_of
 from trainer.eval_config import LoraAdaptConfig
 from trainer.layers import BOS_ID
 
@@ -46,7 +46,7 @@ def test_sgd_fixes_a_normalised_distribution_before_it_looks_at_the_token() -> N
 def scoring_order(tokens: Tensor, config: LoraAdaptConfig) -> dict[int, tuple[int, int, int, Document]]:
     """Of each position: group, batch, slot in the batch, and document."""
     places: dict[int, tuple[int, int, int, Document]] = {}
-    for group_index, group in enumerate(groups_of(documents_of(tokens), config)):
+    for group_index, group in enumerate(groups_of(documents_by_length(tokens), config)):
         for index, document in enumerate(group):
             batch, slot = divmod(index, config.batch_documents)
             span = range(document.start, document.start + document.length)
