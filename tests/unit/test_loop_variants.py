@@ -12,6 +12,7 @@ from trainer_on_cpu import LOOP, TINY, environment_of, lively_model, trainer_of,
 from trainer.config import Budget, Recipe
 from trainer.environment import Environment
 from trainer.events import Event, WarmupStep
+from trainer.gptq import collect_hessians
 from trainer.loop import FURTHER_WARMUP_STEPS, WARMUP_STEPS, Stopwatch, Trainer, train
 from trainer.schedule import slowdown, variant_at
 from trainer.train_config import Loader, QatConfig, QatForm, SwaConfig
@@ -94,6 +95,18 @@ def test_every_variant_is_warmed_up(tmp_path: Path) -> None:
     trainer.warm_up()
     assert trainer.model.tok_emb is exact
     assert seen == [(False, False)] * 5 + [(True, False)] * 2 + [(True, True)] * 2
+
+
+def test_nothing_is_compiled_while_the_clock_runs(tmp_path: Path) -> None:
+    """Not for a variant, nor because Hessians were gathered between, nor for swapped weights."""
+    write_tokens(tmp_path)
+    trainer = trainer_of(tmp_path, EVERYTHING)
+    trainer.loss = torch.compile(trainer.model.loss, backend="eager", fullgraph=True, dynamic=False)
+    trainer.warm_up()
+    collect_hessians(trainer.model, trainer.calibration_batches(64), document_mask=False)
+    trainer.loader.reset()
+    with torch._dynamo.config.patch(error_on_recompile=True):  # pyright: ignore[reportPrivateUsage]
+        train(trainer, Budget(train_tokens=8 * 64), 0.0, lambda: 0.0)
 
 
 def test_dropout_acts_in_training_and_nowhere_else(tmp_path: Path) -> None:
