@@ -78,8 +78,9 @@ class DocumentScorer:
         self.scorer, self.config, self.record = scorer, config, record
         self.model, self.tokens_T, self.device = scorer.model, scorer.tokens_T, scorer.environment.device
         self.window_lengths = window_lengths(scorer.recipe, config.chunk_tokens)
+        self.documents = documents_by_length(scorer.tokens_T)
         # Passes take a power of two of rows, so that they fill a batch of any size they do not exceed.
-        self.num_slots = 1 << (config.batch_documents - 1).bit_length()
+        self.num_slots = 1 << (min(config.batch_documents, len(self.documents)) - 1).bit_length()
         self.adapters = Adapters(self.model.config, config, self.num_slots, scorer.environment)
         is_compiled = scorer.environment.is_compiled
         self.losses: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = (
@@ -104,14 +105,16 @@ class DocumentScorer:
         places_B2 = torch.tensor(padded, device=self.device)
         chunk_tokens = self.config.chunk_tokens
         for start in range(0, documents[0].length, chunk_tokens):
-            length = next(
-                size for size in self.window_lengths if size >= min(start + chunk_tokens, self.scorer.seq_len)
-            )
-            rows = self.pass_rows(length)
+            needed = min(start + chunk_tokens, self.scorer.seq_len)
+            length = next(length for length in self.window_lengths if length >= needed)
+            size = self.pass_rows(length)
             num_active = sum(document.length > start for document in documents)
-            for first in range(0, num_active, rows):
+            # A compiled pass has one shape; an eager one leaves out what follows the last document with a chunk.
+            end = self.num_slots if self.scorer.environment.is_compiled else num_active
+            for first in range(0, num_active, size):
+                rows = slice(first, min(first + size, end))
                 is_last = documents[first].length <= start + chunk_tokens
-                self.add_pass(slice(first, first + rows), places_B2[first : first + rows], start, length, is_last)
+                self.add_pass(rows, places_B2[rows], start, length, is_last)
 
     def add_pass(self, rows: slice, places_B2: Tensor, chunk_start: int, length: int, is_last: bool) -> None:
         """Score one chunk of some documents of a batch, then train their additions on it.
@@ -180,11 +183,10 @@ def score_with_lora(scorer: Scorer, config: LoraAdaptConfig) -> Record:
     Source: openai/parameter-golf PR 77, PR 1530, PR 1610, PR 1767.
     """
     record = scorer.new_record()
-    groups = groups_of(documents_by_length(scorer.tokens_T), config)
     scored: list[Document] = []
     with restored_weights(scorer.model), scoring(scorer.model):
         document_scorer = DocumentScorer(scorer, config, record)
-        for group in filter(None, groups):
+        for group in filter(None, groups_of(document_scorer.documents, config)):
             if scored:
                 train_on_documents(scorer, scored, config)
             scorer.model.requires_grad_(False)
