@@ -241,22 +241,24 @@ def record_1855() -> Recipe:
             lqer=LqerConfig(rank=4, num_tensors=3, group_size=64),
         ),
         compressor=Compressor.BEST,  # published: lrzip, which is a program of its own and no package
-        evaluation=EvalConfig(
-            document_mask=True,
-            lora=LoraAdaptConfig(
-                rank=80,
-                alpha=144.0,
-                targets=LoraTargets.ALL,
-                lr=1e-4,
-                beta1=0.0,
-                beta2=0.999,
-                weight_decay=0.5,
-                chunk_tokens=48,
-                batch_documents=64,
-                keeps_a=True,
-                phases=3,
-                prefix_fraction=0.05,  # 2,500 of 50,000 documents
-                phase_lr=0.001,
-            ),
-        ),
+        evaluation=EvalConfig(document_mask=True, lora=document_adaptation()),
+    )
+
+
+def document_adaptation() -> LoraAdaptConfig:
+    """How PR 1855 adapts to each document, and to the longest ones for good."""
+    return LoraAdaptConfig(
+        rank=80,
+        alpha=144.0,
+        targets=LoraTargets.ALL,
+        lr=1e-4,
+        beta1=0.0,
+        beta2=0.999,
+        weight_decay=0.5,
+        chunk_tokens=48,
+        batch_documents=64,
+        keeps_a=True,
+        phases=3,
+        prefix_fraction=0.05,  # 2,500 of 50,000 documents
+        phase_lr=0.001,
     )

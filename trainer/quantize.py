@@ -13,7 +13,7 @@ from torch import Tensor
 from trainer.clip import round_to_codes, scale_of_rows
 from trainer.gptq import round_gptq
 from trainer.lqer import decode_right, encode_left, encode_right, top_singular
-from trainer.roles import Role, layer_of, role_of
+from trainer.roles import Role, role_of, stored_bits
 from trainer.store_config import LqerConfig, QuantConfig
 from trainer.train_config import QatForm
 
@@ -57,38 +57,12 @@ class StoredTensor:
     correction: StoredCorrection | None = None
 
 
-def bits_of(name: str, config: QuantConfig, num_layers: int) -> int:
-    """Bits a number of a tensor is stored with where it is large enough for integers; 16 and 32 are floats."""
-    layer = layer_of(name)
-    match role_of(name):
-        case Role.CONTROL:
-            return config.control_bits
-        case Role.GATE:
-            return config.gate_bits
-        case Role.TABLE:
-            if name != "tok_emb" and config.table_bits is not None:
-                return config.table_bits
-            return config.embed_bits
-        case Role.MLP | Role.MATRIX as role:
-            run = config.layer_bits
-            if layer is not None and name.endswith(".c_k.weight") and layer >= num_layers - config.late_k_layers:
-                return 16
-            if layer is not None and run is not None and run.first_layer <= layer <= run.last_layer:
-                return run.bits
-            return config.mlp_bits or config.matrix_bits if role is Role.MLP else config.matrix_bits
-        case _ as never:
-            assert_never(never)
-
-
 def storage_of(name: str, shape: torch.Size, config: QuantConfig, num_layers: int) -> Storage:
     """The format of a tensor, from its name and shape alone, so that a reader needs no table of contents."""
-    bits, role = bits_of(name, config, num_layers), role_of(name)
-    is_small = len(shape) != 2 or (shape.numel() <= config.passthrough_numel and role is not Role.GATE)
-    if bits == 32:
-        return Storage(bits=None, dtype=torch.float32)
-    if bits == 16 or is_small:
-        return Storage(bits=None, dtype=torch.float16)
-    return Storage(bits=bits, dtype=torch.int8)
+    bits = stored_bits(name, shape, config, num_layers)
+    if bits < 16:
+        return Storage(bits=bits, dtype=torch.int8)
+    return Storage(bits=None, dtype=torch.float16 if bits == 16 else torch.float32)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,16 +22,18 @@ OWN_IMPORTS = (
     ("trainer.checks", ("trainer.errors",)),
     ("trainer.*config", CONFIGS),
     ("trainer.result", CONFIGS),
+    ("trainer.roles", CONFIGS),
     ("trainer.events", (*CONFIGS, "trainer.result")),
     ("trainer.*", ("trainer.*",)),
     ("spaces.*", ("spaces.*", *CONFIGS, "trainer.result")),
-    ("search.*", ("search.*", "spaces.*", *CONFIGS, "trainer.result", "trainer.events")),
+    ("search.*", ("search.*", "spaces.*", *CONFIGS, "trainer.result", "trainer.roles", "trainer.events")),
 )
 # Which libraries a module may import besides the standard library; the first row that matches counts.
 LIBRARIES = (
     ("trainer.*config", ()),
     ("trainer.checks", ()),
     ("trainer.result", ()),
+    ("trainer.roles", ()),
     ("trainer.errors", ()),
     ("trainer.events", ()),
     ("trainer.*", ("torch", "numpy", "sentencepiece", "zstandard", "brotli", "triton", "flash_attn*")),
