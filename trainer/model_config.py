@@ -5,6 +5,8 @@ from enum import StrEnum
 
 from trainer.checks import require, require_not_negative, require_positive, require_start
 
+GATE_CHANNELS = 12  # leading ones of its input that a small gate reads
+
 
 class MlpKind(StrEnum):
     """The feed-forward half of a block."""
@@ -255,7 +257,20 @@ class ModelConfig:
         require(is_part, "model.rope_dims", f"must be even, 4 to the head width {self.head_dim}", rotated)
         require_not_negative(model__dropout=self.dropout)
         require(self.dropout < 1, "model.dropout", "must be below 1", self.dropout)
+        slowest = self.rope_ntk_length is None or self.rotated_dims > 2
+        require(slowest, "model.rope_ntk_length", "needs a head of at least 4 channels", self.rope_ntk_length)
+        reads_part = self.gate is not None and self.gate.form is not GateForm.DENSE
+        reads_part |= self.smear is not None and self.smear.form is SmearForm.RESIDUAL
+        enough = dim >= GATE_CHANNELS or not reads_part
+        require(enough, "model.model_dim", f"must be at least {GATE_CHANNELS} for its gates", dim)
+        self._check_gates()
         self._check_loop()
+
+    def _check_gates(self) -> None:
+        is_read = self.gate is not None and self.gate.form is not GateForm.DENSE
+        is_read = is_read or (self.smear is not None and self.smear.form is SmearForm.RESIDUAL)
+        dim, expected = self.model_dim, "must be at least the 12 channels that gates read"
+        require(not is_read or dim >= 12, "model.model_dim", expected, dim)
 
     def _check_loop(self) -> None:
         if self.loop is None:
