@@ -12,10 +12,9 @@ from torch.nn import functional as F
 
 from trainer.documents import Documents, attend
 from trainer.layers import LayerLora, Linear, rms_norm
-from trainer.model_config import GateConfig, GateForm, ModelConfig, XsaForm
+from trainer.model_config import GATE_CHANNELS, GateConfig, GateForm, ModelConfig, XsaForm
 from trainer.rotary import Rotation, rotate
 
-GATE_CHANNELS = 12  # of the input that the small gates read
 DENSE_GATE_STD = 0.005
 
 
@@ -54,7 +53,7 @@ class Attention(nn.Module):
         k_BTKE = rotate(rms_norm(k_BTKE), rotation)
         if values is not None:
             v_BTKE = v_BTKE + values.view_as(v_BTKE)
-        y_BTHE = attend(q_BTHE, k_BTKE, v_BTKE, documents, self.dropout if self.training else 0.0)
+        y_BTHE = attend(q_BTHE, k_BTKE, v_BTKE, documents, self.dropout if self.dropout and self.training else 0.0)
         if self.xsa is not None:
             y_BTHE = without_own_value(y_BTHE, v_BTKE, self.xsa)
         if self.gate is not None and self.gate_config is not None:

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.layers import BOS_ID, Linear
-from trainer.model_config import BigramConfig, ModelConfig, SmearConfig, SmearForm, ValueEmbedConfig
+from trainer.model_config import GATE_CHANNELS, BigramConfig, ModelConfig, SmearConfig, SmearForm, ValueEmbedConfig
 
 BIGRAM_FACTORS = (36_313, 27_191)  # of a token and of the one before, PR 162
 BIGRAM_SCALE = 0.05
-SMEAR_CHANNELS = 12  # of the embedding that the residual form's gate reads
 VALUE_STD = 0.01
 VALUE_SCALE = 0.1
 
@@ -58,7 +57,7 @@ class Smear(nn.Module):
         super().__init__()
         self.form = config.form
         is_convex = config.form is SmearForm.CONVEX
-        start = torch.full((model.model_dim,), config.gate_init) if is_convex else torch.zeros(SMEAR_CHANNELS)
+        start = torch.full((model.model_dim,), config.gate_init) if is_convex else torch.zeros(GATE_CHANNELS)
         self.gate = nn.Parameter(start)
         self.scale = None if is_convex else nn.Parameter(torch.zeros(()))
 
@@ -72,7 +71,7 @@ class Smear(nn.Module):
                 return (1.0 - share_D) * x_BTD + share_D * before_BTD
             case SmearForm.RESIDUAL:
                 assert self.scale is not None
-                share_BT1 = self.scale.to(x_BTD.dtype) * torch.sigmoid(x_BTD[..., :SMEAR_CHANNELS] @ gate[:, None])
+                share_BT1 = self.scale.to(x_BTD.dtype) * torch.sigmoid(x_BTD[..., :GATE_CHANNELS] @ gate[:, None])
                 return x_BTD + share_BT1 * before_BTD
             case _:
                 assert_never(self.form)
