@@ -263,14 +263,7 @@ class ModelConfig:
         reads_part |= self.smear is not None and self.smear.form is SmearForm.RESIDUAL
         enough = dim >= GATE_CHANNELS or not reads_part
         require(enough, "model.model_dim", f"must be at least {GATE_CHANNELS} for its gates", dim)
-        self._check_gates()
         self._check_loop()
-
-    def _check_gates(self) -> None:
-        is_read = self.gate is not None and self.gate.form is not GateForm.DENSE
-        is_read = is_read or (self.smear is not None and self.smear.form is SmearForm.RESIDUAL)
-        dim, expected = self.model_dim, "must be at least the 12 channels that gates read"
-        require(not is_read or dim >= 12, "model.model_dim", expected, dim)
 
     def _check_loop(self) -> None:
         if self.loop is None:

@@ -16,7 +16,7 @@ from trainer.model_config import GateConfig, GateForm, ModelConfig, SmearConfig,
 )
 def test_gates_that_read_twelve_channels_need_them(gate: GateConfig | None, smear: SmearConfig | None) -> None:
     ModelConfig(model_dim=12, num_heads=2, num_kv_heads=1, gate=gate, smear=smear)
-    with pytest.raises(ConfigError, match=r"model\.model_dim: must be at least the 12 channels that gates read, got 8"):
+    with pytest.raises(ConfigError, match=r"model\.model_dim: must be at least 12 for its gates, got 8"):
         ModelConfig(model_dim=8, num_heads=2, num_kv_heads=1, gate=gate, smear=smear)
 
 
