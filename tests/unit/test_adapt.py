@@ -250,8 +250,8 @@ def test_targets_decide_which_maps_adapt() -> None:
 
 def test_windows_have_few_lengths_and_one_where_numbers_depend_on_it() -> None:
     recipe = Recipe(evaluation=EvalConfig(seq_len=2048))
-    assert window_lengths(recipe, 48) == [256, 512, 1024, 1536, 2048]
-    assert window_lengths(recipe, 600) == [1024, 1536, 2048]
+    assert window_lengths(recipe, 48) == [512, 1024, 2048]
+    assert window_lengths(recipe, 600) == [1024, 2048]
     scaled = dataclasses.replace(recipe, model=ModelConfig(rope_ntk_length=1024))
     assert window_lengths(scaled, 48) == [2048]
 
