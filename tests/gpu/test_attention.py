@@ -88,4 +88,5 @@ def test_a_compiled_model_inside_documents_is_close_to_eager_float32(config: Mod
         assert slow.grad is not None, name
         assert quick.grad is not None, name
         error = (quick.grad - slow.grad).norm() / (slow.grad.norm() + 1e-12)
-        assert error < 0.1, (name, float(error))
+        # A scalar or a gain a head sums many rounding errors of one sign and cancels most of what it sums.
+        assert error < (0.1 if slow.ndim == 2 else 0.4), (name, float(error))

@@ -9,7 +9,7 @@ from tiny_models import EVERY_MODEL, TINY, random_ids, randomized
 from torch import Tensor
 
 from trainer.attention import head_gate, without_own_value
-from trainer.documents import Documents, attend, bounds_of, documents_of, mask_of
+from trainer.documents import Documents, attend, attend_inside, bounds_of, documents_of, mask_of
 from trainer.layers import BOS_ID
 from trainer.model import new_model
 from trainer.model_config import GateConfig, GateForm, ModelConfig, XsaForm
@@ -118,6 +118,16 @@ def test_bounds_and_mask_say_the_same() -> None:
     document_BT = torch.searchsorted(bounds, torch.arange(ids.numel(), dtype=torch.int32), right=True).view(3, 256)
     is_same = document_BT[:, :, None] == document_BT[:, None, :]
     assert torch.equal(is_same.tril()[:, None], mask_of(ids))
+
+
+def test_the_kernel_over_bounds_takes_these_arguments_and_has_gradients() -> None:
+    """Shapes alone, without a device: tests/gpu compares its numbers with the mask's."""
+    ids = torch.empty(2, 128, dtype=torch.int64, device="meta")
+    shapes = ((2, 128, 8, 64), (2, 128, 4, 64), (2, 128, 4, 64))
+    q, k, v = (torch.empty(shape, dtype=torch.bfloat16, device="meta", requires_grad=True) for shape in shapes)
+    y = attend_inside(q, k, v, bounds_of(ids), 0.1)
+    y.sum().backward()
+    assert [y.shape] + [x.grad.shape for x in (q, k, v) if x.grad is not None] == [q.shape, q.shape, k.shape, v.shape]
 
 
 @pytest.mark.parametrize("name", [name for name in EVERY_MODEL if name not in {"xsa_mean_share", "ntk", "rest"}])
