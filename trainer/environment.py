@@ -10,6 +10,8 @@ import torch.distributed as dist
 
 from trainer.errors import ConfigError, DataError
 
+RECOMPILE_LIMIT = 64
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Environment:
@@ -132,6 +134,8 @@ def open_device(local_rank: int) -> torch.device:
         return torch.device("cpu")
     device = torch.device("cuda", local_rank)
     torch.cuda.set_device(device)
+    # Each flag, shape and mode of one forward is a graph of its own; eight of them, the default, are too few.
+    torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
     torch.set_float32_matmul_precision("high")
     torch.backends.cuda.enable_mem_efficient_sdp(False)
     if torch.cuda.get_device_capability(device) >= (9, 0):
