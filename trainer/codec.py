@@ -1,174 +1,129 @@
-"""The weight file: stored tensors to bytes and back. Nothing pickled.
+"""The weight file: stored tensors to bytes and back.
 
-Layout: 4 bytes CRC-32 of the payload, then the payload compressed. The payload is every tensor's values in name
-order, integers first, then all scales, then floats. Formats and shapes follow from the recipe: no table of contents.
+Layout: 4 bytes CRC-32 of codes and rest, then both compressed. With BEST a byte before it all says how.
 """
 
-import lzma
-import platform
+import os
 import zlib
-from dataclasses import dataclass
-from typing import Any, assert_never
+from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from trainer.errors import ArtifactError, ConfigError
-from trainer.quantize import StoredTensor, storage_of
-from trainer.store_config import Compressor, QuantConfig
+from trainer.compress import compress, decompress, installed_compressors
+from trainer.contents import Plan, codes_of, read_rest, write_rest
+from trainer.entropy import Family, pack_matrices, unpack_matrices
+from trainer.errors import ArtifactError
+from trainer.layout import lay_out, take_apart
+from trainer.levels import Codes
+from trainer.quantize import StoredTensor
+from trainer.roles import role_of
+from trainer.store_config import Compressor, Layout, QuantConfig
 
-try:
-    import zstandard
-except ImportError:
-    zstandard = None
-try:
-    import brotli
-except ImportError:
-    brotli = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Section:
-    """One run of bytes of the payload: a tensor's values or its scales."""
-
-    name: str
-    is_scale: bool
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-
-
-def sections_of(shapes: dict[str, torch.Size], config: QuantConfig, num_layers: int) -> list[Section]:
-    """The payload's order: codes, then scales, then floats, so that like stands beside like."""
-    codes: list[Section] = []
-    scales: list[Section] = []
-    floats: list[Section] = []
-    for name in sorted(shapes):
-        storage = storage_of(name, shapes[name], config, num_layers)
-        section = Section(name=name, is_scale=False, dtype=storage.dtype, shape=tuple(shapes[name]))
-        if storage.bits is None:
-            floats.append(section)
-        else:
-            codes.append(section)
-            scales.append(Section(name=name, is_scale=True, dtype=torch.float16, shape=(shapes[name][0],)))
-    return codes + scales + floats
+CHECKSUM_BYTES = 4
+# What BEST chooses from; the file's first byte is a place in this list. Others lost on every model they were tried on.
+PAIRS = (
+    (Compressor.RANS, Layout.PLAIN),
+    (Compressor.BROTLI, Layout.PLAIN),
+    (Compressor.BROTLI, Layout.SHUFFLED),
+    (Compressor.BROTLI, Layout.GROUPED),
+    (Compressor.LZMA, Layout.PLAIN),
+    (Compressor.LZMA, Layout.SHUFFLED),
+    (Compressor.LZMA, Layout.GROUPED),
+    (Compressor.LZMA, Layout.PACKED),
+    (Compressor.ZSTD, Layout.PLAIN),
+    (Compressor.ZSTD, Layout.SHUFFLED),
+    (Compressor.ZSTD, Layout.GROUPED),
+    (Compressor.ZSTD, Layout.PACKED),
+    (Compressor.BROTLI, Layout.PACKED),
+    (Compressor.ZLIB, Layout.PLAIN),
+    (Compressor.ZLIB, Layout.SHUFFLED),
+    (Compressor.ZLIB, Layout.GROUPED),
+    (Compressor.ZLIB, Layout.PACKED),
+)
 
 
-def package_of(compressor: Compressor) -> Any:
-    """The module of a compressor, to be asked for before training rather than after it.
-
-    Raises:
-        ConfigError: its package is not installed here.
-    """
-    modules = {
-        Compressor.ZLIB: zlib,
-        Compressor.LZMA: lzma,
-        Compressor.ZSTD: zstandard,
-        Compressor.BROTLI: brotli,
-    }
-    if modules[compressor] is None:
-        raise ConfigError(f"compressor: expected an installed package, got none for {compressor.value}")
-    return modules[compressor]
+def plan_of(stored: dict[str, StoredTensor], config: QuantConfig, num_layers: int) -> Plan:
+    """What the file of these tensors holds."""
+    return Plan({name: tensor.values.shape for name, tensor in stored.items()}, config, num_layers)
 
 
-def version_of(compressor: Compressor) -> str:
-    """The version of a compressor's package; Python's own for what comes with Python."""
-    is_builtin = compressor in {Compressor.ZLIB, Compressor.LZMA}
-    return platform.python_version() if is_builtin else package_of(compressor).__version__
+def payload_size(stored: dict[str, StoredTensor], config: QuantConfig, num_layers: int) -> int:
+    """Bytes of the file before compression."""
+    plan = plan_of(stored, config, num_layers)
+    return plan.num_codes + len(write_rest(stored, plan))
 
 
-def compress(payload: bytes, compressor: Compressor) -> bytes:
-    """The payload at the compressor's strongest setting."""
-    package = package_of(compressor)
-    match compressor:
-        case Compressor.ZLIB:
-            return package.compress(payload, 9)
-        case Compressor.LZMA:
-            return package.compress(payload, format=lzma.FORMAT_ALONE, preset=9 | lzma.PRESET_EXTREME)
-        case Compressor.ZSTD:
-            return package.ZstdCompressor(level=22).compress(payload)
-        case Compressor.BROTLI:
-            return package.compress(payload, quality=11, lgwin=24)
-        case _:
-            assert_never(compressor)
+def families_of(plan: Plan) -> list[Family]:
+    """Which matrices share tables of the entropy coder."""
+    return [(role_of(name).value, bits) for name, bits in plan.bits.items()]
 
 
-def decompress(data: bytes, compressor: Compressor) -> bytes:
-    """The payload again; raises one of corruption_errors on damaged data."""
-    package = package_of(compressor)
-    match compressor:
-        case Compressor.ZLIB | Compressor.LZMA | Compressor.BROTLI:
-            return package.decompress(data)
-        case Compressor.ZSTD:
-            return package.ZstdDecompressor().decompress(data)
-        case _:
-            assert_never(compressor)
+def checksum(codes: dict[str, Codes], rest: bytes) -> bytes:
+    """Of the codes in name order and the rest."""
+    value = 0
+    for name in sorted(codes):
+        value = zlib.crc32(codes[name].tobytes(), value)
+    return zlib.crc32(rest, value).to_bytes(CHECKSUM_BYTES, "little")
 
 
-def corruption_errors(compressor: Compressor) -> tuple[type[Exception], ...]:
-    """What a compressor's package raises on damaged data."""
-    package = package_of(compressor)
-    match compressor:
-        case Compressor.ZLIB | Compressor.BROTLI:
-            return (package.error,)
-        case Compressor.LZMA:
-            return (package.LZMAError, EOFError)
-        case Compressor.ZSTD:
-            return (package.ZstdError,)
-        case _:
-            assert_never(compressor)
-
-
-def payload_of(stored: dict[str, StoredTensor], config: QuantConfig, num_layers: int) -> bytes:
-    """All sections, one after another."""
-    shapes = {name: tensor.values.shape for name, tensor in stored.items()}
-    parts: list[bytes] = []
-    for section in sections_of(shapes, config, num_layers):
-        tensor = stored[section.name].scale_R if section.is_scale else stored[section.name].values
-        parts.append(tensor.contiguous().cpu().numpy().tobytes())
-    return b"".join(parts)
-
-
-def encode(stored: dict[str, StoredTensor], config: QuantConfig, num_layers: int, compressor: Compressor) -> bytes:
+def encode(
+    stored: dict[str, StoredTensor], config: QuantConfig, num_layers: int, compressor: Compressor, layout: Layout
+) -> bytes:
     """The weight file.
 
     Raises:
         ConfigError: the compressor's package is not installed.
     """
-    payload = payload_of(stored, config, num_layers)
-    return zlib.crc32(payload).to_bytes(4, "little") + compress(payload, compressor)
+    plan = plan_of(stored, config, num_layers)
+    codes = {name: codes_of(stored[name].values) for name in plan.shapes}
+    rest = write_rest(stored, plan)
+
+    def pack(pair: tuple[Compressor, Layout]) -> bytes:
+        """Codes and rest by a compressor after a layout."""
+        if pair[0] is Compressor.RANS:
+            return pack_matrices(list(codes.values()), families_of(plan), rest)
+        return compress(lay_out(codes, plan.bits, rest, pair[1]), pair[0])
+
+    start = checksum(codes, rest)
+    if compressor is not Compressor.BEST:
+        return start + pack((compressor, layout))
+    usable = {*installed_compressors(), Compressor.RANS}
+    places = [place for place, pair in enumerate(PAIRS) if pair[0] in usable]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        files = pool.map(lambda place: bytes([place]) + start + pack(PAIRS[place]), places)
+        return min(files, key=len)
 
 
 def decode(
-    data: bytes, shapes: dict[str, torch.Size], config: QuantConfig, num_layers: int, compressor: Compressor
+    data: bytes,
+    shapes: dict[str, torch.Size],
+    config: QuantConfig,
+    num_layers: int,
+    compressor: Compressor,
+    layout: Layout,
 ) -> dict[str, StoredTensor]:
     """The stored tensors of a weight file, on CPU.
 
     Args:
         shapes: of the recipe's weights.
+        num_layers: of the recipe's model.
 
     Raises:
         ArtifactError: the file is damaged, or is not one of this recipe.
     """
-    try:
-        payload = decompress(data[4:], compressor)
-    except corruption_errors(compressor) as error:
-        raise ArtifactError(f"weight file: expected {compressor.value} data, got {error}") from error
-    if zlib.crc32(payload) != int.from_bytes(data[:4], "little"):
+    if compressor is Compressor.BEST:
+        if not data or data[0] >= len(PAIRS):
+            raise ArtifactError(f"weight file: expected a first byte below {len(PAIRS)}, got {data[:1]!r}")
+        compressor, layout = PAIRS[data[0]]
+        data = data[1:]
+    plan = Plan(shapes, config, num_layers)
+    start, data = data[:CHECKSUM_BYTES], data[CHECKSUM_BYTES:]
+    if compressor is Compressor.RANS:
+        matrices, rest = unpack_matrices(data, list(plan.shapes.values()), families_of(plan), plan.max_rest)
+        codes = dict(zip(plan.shapes, matrices, strict=True))
+    else:
+        payload = decompress(data, compressor, plan.max_payload)
+        codes, rest = take_apart(payload, plan.shapes, plan.bits, layout)
+    if checksum(codes, rest) != start:
         raise ArtifactError("weight file: its checksum does not match its contents")
-    sections = sections_of(shapes, config, num_layers)
-    sizes = [torch.Size(section.shape).numel() * section.dtype.itemsize for section in sections]
-    if sum(sizes) != len(payload):
-        raise ArtifactError(f"weight file: expected {sum(sizes)} payload bytes for this recipe, got {len(payload)}")
-    values: dict[str, Tensor] = {}
-    scales: dict[str, Tensor] = {}
-    offset, raw = 0, np.frombuffer(payload, dtype=np.uint8)
-    for section, size in zip(sections, sizes, strict=True):
-        tensor = torch.empty(section.shape, dtype=section.dtype)
-        tensor.numpy().reshape(-1).view(np.uint8)[:] = raw[offset : offset + size]
-        (scales if section.is_scale else values)[section.name] = tensor
-        offset += size
-    return {
-        name: StoredTensor(values=values[name], scale_R=scales.get(name, torch.empty(0, dtype=torch.float16)))
-        for name in shapes
-    }
+    return read_rest(rest, codes, plan)

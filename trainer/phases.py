@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from trainer.adapt import final_score
-from trainer.codec import decode, encode, package_of, payload_of, version_of
+from trainer.codec import decode, encode, payload_size
+from trainer.compress import package_of, version_of
 from trainer.config import Budget, Recipe, check_fits
 from trainer.data import load_validation
 from trainer.describe import describe
@@ -134,9 +135,10 @@ class Session:
 
     def write(self, stored: dict[str, StoredTensor], code_path: Path) -> None:
         """Write the weight file (rank 0)."""
-        data = encode(stored, self.recipe.quant, self.recipe.model.num_layers, self.recipe.compressor)
+        quant, num_layers = self.recipe.quant, self.recipe.model.num_layers
+        data = encode(stored, quant, num_layers, self.recipe.compressor, self.recipe.layout)
         (self.folder / WEIGHT_FILE).write_bytes(data)
-        payload_bytes = len(payload_of(stored, self.recipe.quant, self.recipe.model.num_layers))
+        payload_bytes = payload_size(stored, quant, num_layers)
         code_bytes = code_path.stat().st_size
         self.emit(Packed(label=self.label, weight_bytes=len(data), code_bytes=code_bytes, payload_bytes=payload_bytes))
 
@@ -150,7 +152,7 @@ class Session:
         shapes = {name: parameter.shape for name, parameter in parameters.items()}
         data = (self.folder / WEIGHT_FILE).read_bytes()
         quant, num_layers = self.recipe.quant, self.recipe.model.num_layers
-        weights = dequantize(decode(data, shapes, quant, num_layers, self.recipe.compressor))
+        weights = dequantize(decode(data, shapes, quant, num_layers, self.recipe.compressor, self.recipe.layout))
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(weights[name])

@@ -9,7 +9,7 @@ from torch import Tensor
 from trainer.codec import decode, encode
 from trainer.errors import ArtifactError
 from trainer.quantize import dequantize, quantize
-from trainer.store_config import ClipRule, Compressor, GptqConfig, LayerBitsConfig, LqerConfig, QuantConfig
+from trainer.store_config import ClipRule, Compressor, GptqConfig, LayerBitsConfig, Layout, LqerConfig, QuantConfig
 
 CONFIGS = st.builds(
     QuantConfig,
@@ -63,7 +63,9 @@ def random_hessians(seed: int) -> dict[str, Tensor]:
 def test_the_weight_file_reads_back_exactly(config: QuantConfig, with_hessians: bool, seed: int) -> None:
     stored = quantize(random_weights(seed), config, 2, random_hessians(seed) if with_hessians else None)
     shapes = {name: torch.Size(shape) for name, shape in SHAPES.items()}
-    read = decode(encode(stored, config, 2, Compressor.ZLIB), shapes, config, 2, Compressor.ZLIB)
+    read = decode(
+        encode(stored, config, 2, Compressor.ZLIB, Layout.PLAIN), shapes, config, 2, Compressor.ZLIB, Layout.PLAIN
+    )
     for name, tensor in stored.items():
         assert torch.equal(read[name].values, tensor.values), name
         assert read[name].values.dtype == tensor.values.dtype
@@ -80,14 +82,16 @@ def test_corrections_read_back_exactly(rank: int, group_size: int) -> None:
     stored = quantize(random_weights(0), config, 2, random_hessians(0))
     assert sum(tensor.correction is not None for tensor in stored.values()) == 3
     shapes = {name: torch.Size(shape) for name, shape in SHAPES.items()}
-    read = decode(encode(stored, config, 2, Compressor.ZLIB), shapes, config, 2, Compressor.ZLIB)
+    read = decode(
+        encode(stored, config, 2, Compressor.ZLIB, Layout.PLAIN), shapes, config, 2, Compressor.ZLIB, Layout.PLAIN
+    )
     weights, again = dequantize(stored), dequantize(read)
     assert all(torch.equal(weights[name], again[name]) for name in weights)
 
 
 def test_fewer_bits_make_a_smaller_file() -> None:
     sizes = [
-        len(encode(quantize(random_weights(0), config, 2, None), config, 2, Compressor.ZLIB))
+        len(encode(quantize(random_weights(0), config, 2, None), config, 2, Compressor.ZLIB, Layout.PLAIN))
         for bits in (8, 6, 4)
         if (config := QuantConfig(matrix_bits=bits, embed_bits=bits, scale_is_floored=False, passthrough_numel=0))
     ]
@@ -99,22 +103,22 @@ def test_fewer_bits_make_a_smaller_file() -> None:
 def test_damage_to_the_weight_file_is_noticed(compressor: Compressor) -> None:
     config = QuantConfig(passthrough_numel=0)
     shapes = {name: torch.Size(shape) for name, shape in SHAPES.items()}
-    data = encode(quantize(random_weights(0), config, 2, None), config, 2, compressor)
+    data = encode(quantize(random_weights(0), config, 2, None), config, 2, compressor, Layout.PLAIN)
     for position in range(0, len(data), 97):
         damaged = data[:position] + bytes([data[position] ^ 0x40]) + data[position + 1 :]
         try:
-            read = decode(damaged, shapes, config, 2, compressor)
+            read = decode(damaged, shapes, config, 2, compressor, Layout.PLAIN)
         except ArtifactError:
             continue
-        assert encode(read, config, 2, compressor) == data  # a bit that the format does not use
+        assert encode(read, config, 2, compressor, Layout.PLAIN) == data  # a bit that the format does not use
     for cut in (0, 3, len(data) // 2):
         with pytest.raises(ArtifactError):
-            decode(data[:cut], shapes, config, 2, compressor)
+            decode(data[:cut], shapes, config, 2, compressor, Layout.PLAIN)
 
 
 def test_a_weight_file_of_another_recipe_is_refused() -> None:
     config = QuantConfig(passthrough_numel=0)
-    data = encode(quantize(random_weights(0), config, 2, None), config, 2, Compressor.ZLIB)
+    data = encode(quantize(random_weights(0), config, 2, None), config, 2, Compressor.ZLIB, Layout.PLAIN)
     shapes = {name: torch.Size(shape) for name, shape in SHAPES.items()} | {"tok_emb": torch.Size((33, 16))}
     with pytest.raises(ArtifactError, match=r"expected .* payload bytes"):
-        decode(data, shapes, config, 2, Compressor.ZLIB)
+        decode(data, shapes, config, 2, Compressor.ZLIB, Layout.PLAIN)
