@@ -24,7 +24,7 @@ from trainer.config import Budget, Recipe
 from trainer.model import new_model
 from trainer.model_config import ModelConfig
 from trainer.quantize import quantize
-from trainer.store_config import ClipRule, Compressor, QuantConfig
+from trainer.store_config import ClipRule, Compressor, Layout, QuantConfig
 from trainer.train_config import OptimConfig, ScheduleConfig
 
 PR_163 = {  # its SwiGLU of three 576 x 768 matrices holds as many weights as two of 576 x 1152
@@ -116,7 +116,7 @@ def test_bytes_are_those_of_the_codec_on_gaussian_weights(bits: int, is_floored:
             )
         else:
             weight.normal_(1, 0.2, generator=generator)
-    actual = len(encode(quantize(weights, recipe.quant, 2, None), recipe.quant, 2, compressor))
+    actual = len(encode(quantize(weights, recipe.quant, 2, None), recipe.quant, 2, compressor, Layout.PLAIN))
     assert predicted_weight_bytes(recipe, steps) == pytest.approx(actual, rel=0.05)
 
 
