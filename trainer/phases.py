@@ -20,6 +20,7 @@ from trainer.describe import describe
 from trainer.environment import Environment
 from trainer.evaluate import Score, Scorer
 from trainer.events import Emit, Packed, Phase, PhaseEntered, Scored, TrainStopped, Validated
+from trainer.fit import fit_to_target
 from trainer.gptq import collect_hessians
 from trainer.loop import Trained, Trainer, train
 from trainer.model import Gpt, new_model
@@ -136,10 +137,13 @@ class Session:
     def write(self, stored: dict[str, StoredTensor], code_path: Path) -> None:
         """Write the weight file (rank 0)."""
         quant, num_layers = self.recipe.quant, self.recipe.model.num_layers
-        data = encode(stored, quant, num_layers, self.recipe.compressor, self.recipe.layout)
+        compressor, layout, code_bytes = self.recipe.compressor, self.recipe.layout, code_path.stat().st_size
+        if quant.target_bytes is not None:
+            most = quant.target_bytes - code_bytes
+            stored = fit_to_target(stored, quant, num_layers, compressor, layout, most)
+        data = encode(stored, quant, num_layers, compressor, layout)
         (self.folder / WEIGHT_FILE).write_bytes(data)
         payload_bytes = payload_size(stored, quant, num_layers)
-        code_bytes = code_path.stat().st_size
         self.emit(Packed(label=self.label, weight_bytes=len(data), code_bytes=code_bytes, payload_bytes=payload_bytes))
 
     def read_back(self, model: Gpt) -> None:

@@ -45,6 +45,7 @@ SIGMA = {"quant.clip": "sigma", "quant.clip_sigmas": 3.0}
 NEEDS: Mapping[str, Mapping[str, Any]] = {
     "model.loop.first_layer": {"model.loop.last_layer": 1},
     "model.matrix_init=orthogonal": {"model.model_dim": 64},  # narrower matrices stay uniform
+    "layout=packed": {"quant.matrix_bits": 6},  # 8 bits are a byte anyway
     "quant.clip=hessian_sigma": {"quant.gptq": {}, "quant.clip_sigmas": 3.0},
     "quant.clip_sigmas": SIGMA,
     "quant.embed_clip_sigmas": SIGMA,
