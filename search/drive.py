@@ -26,7 +26,7 @@ from search.promote import trial_to_promote
 from search.reconcile import this_process
 from search.run import Finished, Run
 from search.services import Brake, Services
-from search.size import expected_steps, predicted_bytes
+from search.size_correction import predicted_in_study
 from search.spec import StudySpec
 from search.store import load_rungs, open_artifacts, open_storage, quiet_optuna, stored_spec
 from search.study import read_rows
@@ -115,7 +115,7 @@ def study_loop(spec: StudySpec, place: Place, console: Console, max_trials: int 
             ledger=ledger,
             artifacts=open_artifacts(runs),
             bundle=lambda recipe, budget: bundle(recipe, budget, trainer).packed,
-            predict_bytes=lambda recipe, code: predicted_bytes(recipe, code, expected_steps(recipe, last_budget)),
+            predict_bytes=lambda recipe, code, rows: predicted_in_study(recipe, code, last_budget, rows),
             runner=runner,
             clock=time.time,
             sleep=time.sleep,

@@ -20,7 +20,7 @@ from trainer.result import Failure, FailureKind
 
 POLL_SECONDS = 1.0
 CANCEL_SECONDS = 30.0  # what a cancelled run gets to report by itself
-OVERSIZE_MARGIN = 1.1  # refuse only what surely does not fit: predictions are up to 8 % off where the scale floor acts
+OVERSIZE_MARGIN = 1.05  # refuse only what surely does not fit: predictions were up to 3 % off
 SLACK_SECONDS = 600.0  # of a run's deadline: start-up, compilation, pre-quantization scoring
 MAX_HOPELESS = 3  # trials in a row that the machine failed twice: something is broken for all of them
 
@@ -137,7 +137,7 @@ class RungLoop:
 
     def _start(self, proposal: Proposal) -> None:
         code = self._services.bundle(proposal.recipe, self._rung.to_budget())
-        predicted = self._services.predict_bytes(proposal.recipe, len(code))
+        predicted = self._services.predict_bytes(proposal.recipe, len(code), self._study.rows())
         limit = self._spec.limits.artifact_bytes
         if predicted > limit * OVERSIZE_MARGIN:
             message = f"artifact_bytes: must be at most {limit:,}, predicted {predicted:,}; not run"

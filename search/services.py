@@ -42,7 +42,7 @@ class Services:
 
     Attributes:
         bundle: packs a recipe and a budget into the bytes of train_gpt.py.
-        predict_bytes: artifact bytes of a recipe, given the bytes of its code.
+        predict_bytes: artifact bytes of a recipe, given the bytes of its code and the trials so far.
         runner: executes runs; whoever made it closes it, after the loop.
         clock: epoch seconds.
         sleep: waits so many seconds; used where the runner has nothing to wait for.
@@ -52,7 +52,7 @@ class Services:
     ledger: Ledger
     artifacts: ArtifactStore
     bundle: Callable[[Recipe, Budget], bytes]
-    predict_bytes: Callable[[Recipe, int], int]
+    predict_bytes: Callable[[Recipe, int, Sequence[TrialRow]], int]
     runner: Runner
     clock: Callable[[], float]
     sleep: Callable[[float], None]

@@ -239,7 +239,7 @@ class Machine:
     world: World = field(default_factory=World)
     observer: Recorder = field(default_factory=Recorder)
     bundle: Callable[[Recipe, Budget], bytes] = recipe_text
-    predict_bytes: Callable[[Recipe, int], int] = lambda recipe, code_bytes: 0
+    predict_bytes: Callable[[Recipe, int, Sequence[TrialRow]], int] = lambda recipe, code_bytes, rows: 0
     starts: int = 0
 
     def __post_init__(self) -> None:

@@ -240,7 +240,7 @@ def test_contradictory_values_are_told_without_a_run(tmp_path: Path) -> None:
 
 def test_a_recipe_predicted_oversize_is_told_without_a_run(tmp_path: Path) -> None:
     sim = machine(tmp_path, rungs=one_rung(6))
-    sim.predict_bytes = lambda recipe, code_bytes: 2_000_000 * recipe.model.num_layers + code_bytes * 0
+    sim.predict_bytes = lambda recipe, code_bytes, rows: 2_000_000 * recipe.model.num_layers
     sim.run()
     rows = sim.rows("proxy")
     refused = [row for row in rows if row.failure is FailureKind.OVERSIZE]

@@ -1,128 +1,204 @@
-"""Predicted sizes: parameters as the model has them, bytes against published runs and against the real codec."""
+"""Predicted bytes against published files, runs of our own and the real codec."""
+
+from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from search.size import (
-    Role,
-    code_entropy,
-    expected_steps,
-    full_run_steps,
-    num_parameters,
-    predicted_bytes,
-    predicted_weight_bytes,
-    row_maximum,
-    tensors_of,
-    weight_std,
-)
+from search.coding import code_entropy, row_maximum, sigmas_of
+from search.growth import std_of, table_std, weight_std
+from search.shapes import shapes_of
+from search.size import expected_steps, full_run_steps, predicted_bytes, predicted_weight_bytes
 from spaces.fields import set_values
-from spaces.recipes import named_recipe
+from spaces.recipes import NAMES, named_recipe
 from trainer.codec import encode
 from trainer.config import Budget, Recipe
-from trainer.model import new_model
 from trainer.model_config import ModelConfig
 from trainer.quantize import quantize
-from trainer.store_config import ClipRule, Compressor, Layout, QuantConfig
+from trainer.roles import Role, role_of
+from trainer.store_config import ClipRule, Compressor, Layout
 from trainer.train_config import OptimConfig, ScheduleConfig
 
-PR_163 = {  # its SwiGLU of three 576 x 768 matrices holds as many weights as two of 576 x 1152
-    "model.num_layers": 7,
-    "model.model_dim": 576,
-    "optim.matrix_lr": 0.03,
-    "optim.embed_lr": 0.04,
-    "optim.muon_weight_decay": 0.02,
-    "schedule.warmdown_fraction": 0.6,
-    "schedule.train_batch_tokens": 262_144,
-    "quant.embed_bits": 16,
-}
-PR_162 = {
-    "model.mlp_mult": 3,
-    "optim.matrix_lr": 0.02,
-    "optim.muon_weight_decay": 0.04,
-    "schedule.warmdown_fraction": 0.4,
-    "quant.matrix_bits": 6,
-    "quant.embed_bits": 16,
-    "quant.clip": "row_max",
-    "quant.scale_is_floored": False,
-    "compressor": "zstd",
-}
-ONE_GPU_120_S = {  # 1,200 steps of warmdown in a run of 1,012: it starts at 0.84 of the peak
-    "optim.matrix_lr": 0.04 * 0.84,
-    "optim.embed_lr": 0.05 * 0.84,
-    "schedule.warmdown_fraction": 1.0,
-    "schedule.train_batch_tokens": 131_072,
+# Published scripts hold the token embedding in bfloat16: stored as fp16, its numbers end in three zeros, which saves
+# 0.31 bytes each (measured, zstd and zlib). This trainer holds it in float32.
+BFLOAT16_SAVES = 0.31
+
+PUBLISHED = {
+    "naive_baseline": (13_780, 15_815_847),
+    "pr122": (11_132, 15_289_740),
+    "pr163": (10_169, 13_187_707),
+    "pr333": (7_910, 15_924_324),
+    "pr340": (8_300, 15_484_261),
+    "record_162": (7_379, 15_810_407),
+    "record_414": (7_096, 15_487_414),
+    "record_1218": (5_967, 15_847_061),
+    "record_1493": (4_550, 15_975_300),
+    "record_1855": (4_945, 15_865_260),
 }
 
+SMALL_BATCH = {"schedule.train_batch_tokens": 131_072}
+PLAIN_LR = {**SMALL_BATCH, "schedule.warmdown_fraction": 0.0, "optim.muon_momentum_warmup_fraction": 0.5}
+OWN = {**SMALL_BATCH, "schedule.warmdown_fraction": 0.3}
+INT6 = {**OWN, "quant.matrix_bits": 6, "quant.embed_bits": 16}
+FREE = {"quant.scale_is_floored": False}
+RUNS = [
+    # Scripts of others on the baseline's shape, where the floor acts; logs in the challenge's repository.
+    pytest.param(PLAIN_LR, 1_000, 14_918_346, 0.025, id="no_decay"),
+    pytest.param(
+        {**PLAIN_LR, "optim.muon_weight_decay": 0.1, "optim.embed_weight_decay": 0.1},
+        1_000,
+        12_222_586,
+        0.02,
+        id="decay",
+    ),
+    pytest.param(
+        {
+            "optim.matrix_lr": 0.03,
+            "optim.muon_momentum_warmup_fraction": 0.31,
+            "schedule.warmdown_fraction": 0.746,
+        },
+        1_608,
+        13_475_201,
+        0.02,
+        id="lower_lr_for_1608_steps",
+    ),
+    pytest.param(
+        {"optim.muon_momentum_warmup_fraction": 0.183, "schedule.warmdown_fraction": 0.439},
+        2_735,
+        15_577_728,
+        0.02,
+        id="baseline_for_2735_steps",
+    ),
+    # Runs of this trainer on one H100, 24 to 120 s.
+    pytest.param(OWN, 642, 13_945_617, 0.02, id="own_baseline"),
+    pytest.param({}, 89, 11_628_271, 0.02, id="own_baseline_for_89_steps"),
+    pytest.param(
+        {
+            **INT6,
+            "compressor": "lzma",
+            "model.mlp_mult": 3.0,
+            "optim.matrix_lr": 0.0301,
+            "optim.muon_weight_decay": 0.036,
+            "schedule.warmdown_fraction": 0.258,
+        },
+        582,
+        10_552_837,
+        0.02,
+        id="own_floored_int6",
+    ),
+    pytest.param({**INT6, **FREE, "compressor": "zstd"}, 647, 11_834_866, 0.03, id="own_int6"),
+    pytest.param(
+        {
+            **INT6,
+            **FREE,
+            "quant.clip": "row_max",
+            "compressor": "lzma",
+            "optim.muon_weight_decay": 0.02,
+        },
+        425,
+        11_903_746,
+        0.03,
+        id="own_int6_for_425_steps",
+    ),
+    pytest.param(
+        {
+            **INT6,
+            **FREE,
+            "quant.matrix_bits": 7,
+            "compressor": "lzma",
+            "model.num_layers": 7,
+            "model.mlp_mult": 1.5,
+            "optim.matrix_lr": 0.0351,
+            "optim.muon_weight_decay": 0.0386,
+            "schedule.warmdown_fraction": 0.149,
+        },
+        2_313,
+        9_854_012,
+        0.02,
+        id="own_int7_for_2313_steps",
+    ),
+]
 
-def test_the_naive_baseline_has_its_published_parameters() -> None:
-    assert num_parameters(Recipe()) == 17_059_912
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_bytes_are_within_two_percent_of_published_files(name: str) -> None:
+    recipe, (steps, published) = named_recipe(name), PUBLISHED[name]
+    num_halves = recipe.model.vocab_size * recipe.model.model_dim if recipe.quant.embed_bits == 16 else 0
+    expected = published + BFLOAT16_SAVES * num_halves
+    assert predicted_weight_bytes(recipe, steps) == pytest.approx(expected, rel=0.02)
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.integers(1, 6), st.sampled_from([(2, 1), (4, 4), (8, 2)]), st.sampled_from([16, 48]), st.floats(0.5, 4))
-def test_parameters_are_those_of_the_model(layers: int, heads: tuple[int, int], dim: int, mlp_mult: float) -> None:
-    model = ModelConfig(
-        vocab_size=64, num_layers=layers, model_dim=dim, num_heads=heads[0], num_kv_heads=heads[1], mlp_mult=mlp_mult
-    )
-    built = new_model(model, torch.float32, seed=0)
-    assert num_parameters(Recipe(model=model)) == built.num_parameters
-
-
-@pytest.mark.parametrize(
-    ("values", "steps", "published", "tolerance"),
-    [
-        pytest.param({}, 13_780, 15_815_847, 0.01, id="naive_baseline"),
-        pytest.param(PR_162, 7_379, 15_250_000, 0.02, id="pr162_less_its_bigram_table"),
-        # Here the scale floor acts, and the bytes depend on how large the weights have grown.
-        pytest.param(PR_163, 10_169, 13_187_707, 0.08, id="pr163"),
-        pytest.param(PR_163, 1_023, 13_043_705 - 47_477, 0.08, id="pr163_for_120_s_on_one_gpu"),
-        pytest.param(ONE_GPU_120_S, 1_012, 14_631_754 - 47_642, 0.08, id="naive_baseline_for_120_s_on_one_gpu"),
-    ],
-)
-def test_bytes_are_near_those_of_published_runs(
-    values: dict[str, object], steps: int, published: int, tolerance: float
+@pytest.mark.parametrize(("values", "steps", "measured", "tolerance"), RUNS)
+def test_bytes_are_near_those_of_other_runs(
+    values: dict[str, Any], steps: int, measured: int, tolerance: float
 ) -> None:
-    assert predicted_weight_bytes(set_values(Recipe(), values), steps) == pytest.approx(published, rel=tolerance)
+    assert predicted_weight_bytes(set_values(Recipe(), values), steps) == pytest.approx(measured, rel=tolerance)
 
 
-@pytest.mark.parametrize("compressor", Compressor)
-@pytest.mark.parametrize("is_floored", [True, False])
-@pytest.mark.parametrize("bits", [4, 6, 8])
-def test_bytes_are_those_of_the_codec_on_gaussian_weights(bits: int, is_floored: bool, compressor: Compressor) -> None:
-    recipe = Recipe(
-        model=ModelConfig(num_layers=2, model_dim=128, num_heads=4, num_kv_heads=2),
-        quant=QuantConfig(
-            matrix_bits=bits,
-            embed_bits=bits,
-            scale_is_floored=is_floored,
-            clip=ClipRule.ROW_MAX,
-            passthrough_numel=0,
-        ),
-        compressor=compressor,
-    )
-    steps = 200
-    generator = torch.Generator().manual_seed(0)
-    weights = {name: p.detach().clone() for name, p in new_model(recipe.model, torch.float32, 0).named_parameters()}
-    for name, weight in weights.items():
-        if name == "tok_emb":
-            std = 0.75 * recipe.optim.embed_lr * (steps * (1 - recipe.schedule.warmdown_fraction / 2)) ** 0.5
-            weight.normal_(0, std, generator=generator)
-        elif weight.ndim == 2 and name.endswith("weight"):
-            initial = 0.0 if "proj" in name else (3 * weight.size(1)) ** -0.5
-            weight.normal_(
-                0, weight_std(weight.size(1), initial, recipe.optim, recipe.schedule, steps), generator=generator
-            )
-        else:
-            weight.normal_(1, 0.2, generator=generator)
-    actual = len(encode(quantize(weights, recipe.quant, 2, None), recipe.quant, 2, compressor, Layout.PLAIN))
-    assert predicted_weight_bytes(recipe, steps) == pytest.approx(actual, rel=0.05)
+def gaussian_weights(recipe: Recipe, steps: int) -> dict[str, torch.Tensor]:
+    """Weights as the size model takes them to be."""
+    generator, weights = torch.Generator().manual_seed(0), dict[str, torch.Tensor]()
+    for tensor in shapes_of(recipe):
+        mean, std = (1.0, 0.2) if role_of(tensor.name) in {Role.CONTROL, Role.GATE} else (0.0, None)
+        std = std_of(tensor, recipe, steps) if std is None else std
+        weights[tensor.name] = torch.empty(tensor.shape).normal_(mean, std, generator=generator)
+    return weights
+
+
+SMALL = {"model.num_layers": 2, "model.model_dim": 128, "model.num_heads": 4, "quant.passthrough_numel": 0}
+FREE_INT6 = {"quant.matrix_bits": 6, "quant.embed_bits": 6, **FREE}
+SIGMAS = {"quant.clip": "sigma", "quant.clip_sigmas": 12.85, **FREE_INT6}
+FLOORED = {"quant.matrix_bits": 6, "quant.embed_bits": 8}
+INT4 = {"quant.matrix_bits": 4, "quant.embed_bits": 4, **FREE}
+TECHNIQUES = {
+    **SIGMAS,
+    "quant.embed_bits": 8,
+    "quant.control_bits": 16,
+    "quant.gate_bits": 8,
+    "quant.late_k_layers": 1,
+    "quant.prune_fraction": 0.3,
+    "quant.lqer": {},
+    "model.gate.form": "dense",
+    "model.bigram": {},
+    "model.value_embed": {},
+    "model.mlp": "swiglu",
+    "model.skip_gates": True,
+}
+GENERAL = (Compressor.ZLIB, Compressor.LZMA, Compressor.ZSTD, Compressor.BROTLI)
+# ZSTD's files of grouped codes are 2 to 12 % larger than of plain ones, which is not modelled: it is never the best.
+FILES = [
+    *((values, compressor, Layout.PLAIN) for values in (FREE_INT6, INT4) for compressor in GENERAL),
+    *((FLOORED, compressor, Layout.PLAIN) for compressor in Compressor),
+    *((SIGMAS, compressor, layout) for compressor in (Compressor.ZLIB, Compressor.BROTLI) for layout in Layout),
+    *((values, Compressor.ZSTD, Layout.PACKED) for values in (FREE_INT6, INT4, FLOORED)),
+    *((TECHNIQUES, compressor, Layout.PLAIN) for compressor in (Compressor.ZSTD, Compressor.RANS)),
+    ({**FREE_INT6, "quant.clip": "mse"}, Compressor.ZSTD, Layout.SHUFFLED),
+    ({**INT4, "quant.clip": "mse"}, Compressor.RANS, Layout.PLAIN),
+]
+
+
+@pytest.mark.parametrize(("values", "compressor", "layout"), FILES)
+def test_bytes_are_those_of_the_codec_on_gaussian_weights(
+    values: dict[str, Any], compressor: Compressor, layout: Layout
+) -> None:
+    recipe = set_values(Recipe(), {**SMALL, **values, "compressor": compressor, "layout": layout})
+    stored = quantize(gaussian_weights(recipe, 200), recipe.quant, 2, None)
+    actual = len(encode(stored, recipe.quant, 2, compressor, layout))
+    assert predicted_weight_bytes(recipe, 200) == pytest.approx(actual, rel=0.05)
 
 
 def test_the_artifact_is_code_and_weights() -> None:
     assert predicted_bytes(Recipe(), 30_000, 100) == 30_000 + predicted_weight_bytes(Recipe(), 100)
     assert predicted_weight_bytes(Recipe()) == predicted_weight_bytes(Recipe(), full_run_steps(Recipe()))
+    assert predicted_bytes(Recipe(), 30_000, 100, factor=0.5) == 30_000 + round(
+        predicted_weight_bytes(Recipe(), 100) / 2
+    )
+
+
+def test_a_target_is_met() -> None:
+    recipe = set_values(Recipe(), {"quant.target_bytes": 15_000_000})
+    assert predicted_bytes(recipe, 30_000) == 15_000_000
+    assert predicted_bytes(set_values(recipe, {"quant.target_bytes": 16_000_000}), 30_000) < 15_900_000
 
 
 @pytest.mark.parametrize(
@@ -133,12 +209,47 @@ def test_the_artifact_is_code_and_weights() -> None:
         {"model.num_kv_heads": 8},
         {"model.mlp_mult": 2.5},
         {"model.vocab_size": 2048},
+        {"model.bigram": {}},
+        {"model.value_embed": {}},
+        {"model.mlp": "swiglu"},
+        {"model.gate.form": "dense"},
         {"quant.embed_bits": 16},
+        {"quant.late_k_layers": 2},
+        {"quant.lqer": {}},
         {"quant.passthrough_numel": 200_000},
     ],
 )
-def test_more_weights_or_bits_take_more_bytes(values: dict[str, object]) -> None:
+def test_more_weights_or_bits_take_more_bytes(values: dict[str, Any]) -> None:
     assert predicted_weight_bytes(set_values(Recipe(), values)) > predicted_weight_bytes(Recipe())
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"quant.control_bits": 16},
+        {"quant.mlp_bits": 7},
+        {"quant.layer_bits": {}},
+        {"quant.prune_fraction": 0.05},
+        {"quant.clip": "sigma", "quant.scale_is_floored": False},
+        {"compressor": "brotli"},
+        {"compressor": "rans"},
+    ],
+)
+def test_less_precision_and_better_coding_take_fewer_bytes(values: dict[str, Any]) -> None:
+    assert predicted_weight_bytes(set_values(Recipe(), values)) < predicted_weight_bytes(Recipe())
+
+
+def test_best_is_the_least() -> None:
+    sizes = {name: predicted_weight_bytes(set_values(Recipe(), {"compressor": name})) for name in Compressor}
+    assert sizes[Compressor.BEST] == min(sizes.values())
+
+
+def test_twice_the_deviations_at_one_bit_more_are_the_same_bytes() -> None:
+    one = {"quant.clip": "sigma", "quant.clip_sigmas": 10.0, "quant.matrix_bits": 6, **FREE}
+    other = {**one, "quant.clip_sigmas": 20.0, "quant.matrix_bits": 7, "quant.embed_clip_sigmas": 10.0}
+    assert predicted_weight_bytes(set_values(Recipe(), one)) == pytest.approx(
+        predicted_weight_bytes(set_values(Recipe(), other)), rel=0.01
+    )
 
 
 def test_weight_decay_saves_bytes_only_where_the_scale_is_floored() -> None:
@@ -149,17 +260,25 @@ def test_weight_decay_saves_bytes_only_where_the_scale_is_floored() -> None:
     assert predicted_weight_bytes(set_values(free, decay)) == pytest.approx(predicted_weight_bytes(free), rel=1e-3)
 
 
-def test_named_recipes_fit_the_cap() -> None:
-    assert predicted_bytes(named_recipe("naive_baseline"), 47_642) < 16_000_000
-    assert 11_500_000 < predicted_bytes(named_recipe("baseline_int6"), 47_642) < 12_500_000
+@pytest.mark.parametrize("name", NAMES)
+def test_named_recipes_fit_the_cap_or_nearly(name: str) -> None:
+    assert 11_500_000 < predicted_bytes(named_recipe(name), 40_000) < 16_050_000
 
 
-def test_weights_grow_as_measured() -> None:
-    # Attention's output matrices of runs of 2 layers and width 64 (300 steps), with and without weight decay.
-    schedule, none, decayed = ScheduleConfig(), OptimConfig(), OptimConfig(muon_weight_decay=0.1)
-    assert weight_std(64, 0.0, none, schedule, 300) == pytest.approx(0.431, rel=0.15)
-    assert weight_std(64, 0.0, decayed, schedule, 300) == pytest.approx(0.24, rel=0.25)
-    assert weight_std(512, 0.025, none, schedule, 1) == pytest.approx(0.025, rel=0.05)
+def test_weights_grow_with_what_momentum_remembers() -> None:
+    schedule = ScheduleConfig()
+    short, long = OptimConfig(muon_momentum=0.95), OptimConfig(muon_momentum=0.99)
+    assert weight_std(512, 0.0, short, schedule, 1_000) < weight_std(512, 0.0, long, schedule, 1_000)
+    assert weight_std(512, 0.025, short, schedule, 1) == pytest.approx(0.025, rel=0.3)
+
+
+def test_decay_ends_growth() -> None:
+    optim, schedule = OptimConfig(muon_weight_decay=0.1), ScheduleConfig(warmdown_fraction=0.0)
+    early, late = (weight_std(512, 0.025, optim, schedule, steps) for steps in (3_000, 12_000))
+    assert early == pytest.approx(late, rel=0.02)
+    adam = OptimConfig(embed_weight_decay=0.1)
+    early, late = (table_std(0.005, adam, schedule, steps) for steps in (3_000, 12_000))
+    assert early == pytest.approx(late, rel=0.02)
 
 
 @pytest.mark.parametrize("schedule", [ScheduleConfig(warmdown_fraction=0.0), ScheduleConfig(warmdown_fraction=1.0)])
@@ -170,15 +289,22 @@ def test_any_schedule_has_a_size(schedule: ScheduleConfig) -> None:
 def test_entropy_of_rounded_gaussian_codes() -> None:
     assert code_entropy(20.0, 127) == pytest.approx(6.369, abs=0.005)  # log2(4.133 * 20)
     assert code_entropy(1e-9, 127) == 0.0
+    assert code_entropy(20.0, 127, 1.0) == 0.0
+    assert code_entropy(2.0, 31, 0.5) < code_entropy(2.0, 31, 0.1) == code_entropy(2.0, 31)
     assert row_maximum(512) == pytest.approx(3.25, abs=0.05)
 
 
+def test_a_searched_clip_lies_between_its_quantiles() -> None:
+    assert sigmas_of(ClipRule.MSE, 0.0, 512, 8) == row_maximum(512)  # all of the row
+    assert 2.9 < sigmas_of(ClipRule.MSE, 0.0, 4096, 4) < 3.4  # no less than the quantile tried
+    assert sigmas_of(ClipRule.MSE, 0.0, 4096, 6) == 3.33
+
+
 def test_a_budget_gives_the_steps() -> None:
-    assert full_run_steps(Recipe()) == 13_780
     assert expected_steps(Recipe(), Budget(train_tokens=524_289)) == 2
     assert expected_steps(Recipe(), Budget(train_seconds=0.001)) == 1
-
-
-def test_every_matrix_has_a_role() -> None:
-    roles = {tensor.role for tensor in tensors_of(Recipe())}
-    assert roles == set(Role)
+    assert 12_000 < full_run_steps(Recipe()) < 20_000  # 13,780 of the published script
+    looped = named_recipe("record_1493")
+    assert 3_500 < full_run_steps(looped) < 5_000  # 4,550
+    assert full_run_steps(looped) < full_run_steps(set_values(looped, {"model.loop": None}))
+    assert isinstance(full_run_steps(Recipe(model=ModelConfig(num_layers=1))), int)

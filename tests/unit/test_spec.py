@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from search import spec_parts
 from search.errors import SpecError
-from search.size import num_parameters
+from search.shapes import num_parameters
 from search.spec import FAMILIES, StudySpec, definition_differences, load_spec
 from spaces.fields import get_value
 from spaces.recipes import NAMES, named_recipe
