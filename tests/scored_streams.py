@@ -54,8 +54,10 @@ def lively_model(config: ModelConfig = CONFIG) -> Gpt:
     return model
 
 
-def scorer_of(tokens: Tensor, evaluation: EvalConfig, config: ModelConfig = CONFIG) -> Scorer:
-    return Scorer(lively_model(config), tokens, TABLE, Recipe(model=config, evaluation=evaluation), ENVIRONMENT)
+def scorer_of(
+    tokens: Tensor, evaluation: EvalConfig, config: ModelConfig = CONFIG, environment: Environment = ENVIRONMENT
+) -> Scorer:
+    return Scorer(lively_model(config), tokens, TABLE, Recipe(model=config, evaluation=evaluation), environment)
 
 
 def random_tokens(count: int, seed: int, bos_every: int = VOCAB) -> Tensor:

@@ -7,7 +7,7 @@ Shapes: B documents of a pass, W window length, C tokens of a chunk, N numbers o
 step on the weights, L tokens of a row.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -56,9 +56,9 @@ def groups_of(documents: Sequence[Document], config: LoraAdaptConfig) -> list[Se
 def window_lengths(recipe: Recipe, chunk_tokens: int) -> list[int]:
     """The lengths windows are filled up to, shortest first: each is a graph to compile, the fill is wasted work.
 
-    At a window of 2,048, chunks of 48 and documents of log-normal length, 1,210 tokens on average, these three cost 27.9
+    At a window of 2,048, chunks of 48 and log-normal documents of 1,210 tokens on average, these three cost 27.9
     forward tokens for each token scored; exact lengths 22.2, the full length alone 43.5. A fourth would save 5 % of the
-    work and compile for a minute. A model whose numbers depend on the length has only the one it is scored at otherwise.
+    work and compile for a minute. A model whose numbers depend on the length has only the one it is else scored at.
     """
     full, xsa = recipe.eval_seq_len, recipe.model.xsa
     if recipe.model.rope_ntk_length is not None or (xsa is not None and xsa.form is XsaForm.MEAN_SHARE):
@@ -79,12 +79,8 @@ class DocumentScorer:
         self.window_lengths = window_lengths(scorer.recipe, config.chunk_tokens)
         self.documents = documents_by_length(scorer.tokens_T)
         # Passes take a power of two of rows, so that they fill a batch of any size they do not exceed.
-        self.num_slots = 1 << (min(config.batch_documents, len(self.documents)) - 1).bit_length()
+        self.num_slots = 1 << (config.batch_documents - 1).bit_length()
         self.adapters = Adapters(self.model.config, config, self.num_slots, scorer.environment)
-        is_compiled = scorer.environment.is_compiled
-        self.losses: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = (
-            torch.compile(self.chunk_losses, dynamic=False, fullgraph=True) if is_compiled else self.chunk_losses
-        )
 
     def pass_rows(self, length: int) -> int:
         """Documents of one pass at a window length: a power of two, so that a batch of 2^n is whole passes."""
@@ -134,7 +130,7 @@ class DocumentScorer:
         positions_BC, is_scored_BC = starts_B1 + chunk_C, chunk_C < lengths_B1
         targets_BC = self.tokens_T[(positions_BC + 1).clamp_max(self.scorer.num_positions)]
         values_BN = self.adapters.values_BN[rows].detach().requires_grad_()
-        losses_BC = self.losses(values_BN, ids_BW, targets_BC, chunk_C - window_start)
+        losses_BC = self.chunk_losses(values_BN, ids_BW, targets_BC, chunk_C - window_start)
         self.record.add(positions_BC, is_scored_BC, losses_BC)
         if is_last:
             return
@@ -160,12 +156,12 @@ def train_on_documents(scorer: Scorer, documents: Sequence[Document], config: Lo
     Source: openai/parameter-golf PR 1610.
     """
     device, length = scorer.environment.device, scorer.seq_len
-    spans = [torch.arange(start, start + count, device=device) for start, count in documents]
-    num_rows = sum(document.length for document in documents) // length
-    chunk_rows = max(1, min(PHASE_CHUNK_TOKENS // length, num_rows))
+    positions = torch.cat([torch.arange(start, start + count, device=device) for start, count in documents])
+    num_rows, full_chunk = len(positions) // length, max(1, PHASE_CHUNK_TOKENS // length)
+    # Few tokens are one short chunk; of more, the last short chunk is left out.
+    chunk_rows = min(full_chunk, max(1, num_rows))
+    trainer = WeightTrainer(scorer, PHASE_MOMENTUM, document_mask=True, step_rows=full_chunk)
     num_chunks = num_rows // chunk_rows
-    trainer = WeightTrainer(scorer, PHASE_MOMENTUM, document_mask=True)
-    positions = torch.cat(spans)
     for chunk in range(num_chunks):
         first, count = chunk * chunk_rows * length, chunk_rows * length
         positions_RL = positions[first : first + count].view(chunk_rows, length)

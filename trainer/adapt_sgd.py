@@ -5,7 +5,7 @@ Shapes: R rows of a step, L window length.
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import torch
@@ -38,17 +38,18 @@ def cosine_rate(step: int, num_steps: int) -> float:
 
 
 class WeightTrainer:
-    """SGD with momentum on all weights of a scorer's model, each step's rows shared out over the ranks."""
+    """SGD with momentum on all weights of a scorer's model, each step's rows shared out over the ranks.
 
-    def __init__(self, scorer: Scorer, momentum: float, document_mask: bool) -> None:
+    Args:
+        step_rows: rows of a step at most; a compiled pass has one shape, whatever the rows of a step.
+    """
+
+    def __init__(self, scorer: Scorer, momentum: float, document_mask: bool, step_rows: int) -> None:
         model, environment = scorer.model, scorer.environment
         self.model, self.environment, self.document_mask = model, environment, document_mask
-        self.pass_rows = max(1, PASS_TOKENS // scorer.seq_len)
+        self.pass_rows = max(1, min(PASS_TOKENS // scorer.seq_len, math.ceil(step_rows / environment.world_size)))
         self.parameters = list(model.parameters())
         self.optimizer = torch.optim.SGD(self.parameters, lr=0.0, momentum=momentum)
-        self.loss: Callable[[Tensor, Tensor, bool, bool], Tensor] = (
-            torch.compile(model.loss, dynamic=False, fullgraph=True) if environment.is_compiled else model.loss
-        )
 
     def step(self, ids_RL: Tensor, targets_RL: Tensor, lr: float) -> None:
         """One step on the mean loss of all rows."""
@@ -68,12 +69,18 @@ class WeightTrainer:
             parameter.grad = torch.zeros_like(parameter)
             gradients.append(parameter.grad)
         end = num_rows * (rank + 1) // ranks
-        with scoring(self.model):
-            for first in range(num_rows * rank // ranks, end, self.pass_rows):
-                rows = slice(first, min(first + self.pass_rows, end))
-                loss = self.loss(ids_RL[rows], targets_RL[rows], True, self.document_mask)
-                (loss * ((rows.stop - rows.start) * ranks / num_rows)).backward()
+        for first in range(num_rows * rank // ranks, end, self.pass_rows):
+            rows = slice(first, min(first + self.pass_rows, end))
+            (self.summed_losses(ids_RL[rows], targets_RL[rows]) * (ranks / targets_RL.numel())).backward()
         return gradients
+
+    def summed_losses(self, ids_RL: Tensor, targets_RL: Tensor) -> Tensor:
+        """Nats of all targets of at most pass_rows rows; compiled, fewer are filled up with repeats of the last."""
+        num_rows, num_filled = len(ids_RL), self.pass_rows if self.environment.is_compiled else len(ids_RL)
+        index = torch.arange(num_filled, device=ids_RL.device).clamp_max(num_rows - 1)
+        with scoring(self.model):
+            losses = self.model.token_losses(ids_RL[index], targets_RL[index], ids_RL.size(1), self.document_mask)
+        return losses[:num_rows].sum()
 
 
 def slide_with_sgd(scorer: Scorer, config: SgdAdaptConfig) -> Record:
@@ -87,7 +94,7 @@ def slide_with_sgd(scorer: Scorer, config: SgdAdaptConfig) -> Record:
     record, tokens_T, chunk_tokens = scorer.new_record(), scorer.tokens_T, config.chunk_tokens
     num_trained = math.ceil(scorer.num_positions / chunk_tokens) - 1
     with restored_weights(scorer.model):
-        trainer = WeightTrainer(scorer, config.momentum, scorer.document_mask)
+        trainer = WeightTrainer(scorer, config.momentum, scorer.document_mask, chunk_tokens // scorer.seq_len)
         scorer.add_first_window(record)
         for chunk in range(num_trained + 1):
             scorer.add_windows(record, scorer.share(windows_of_chunk(scorer, chunk, chunk_tokens)), scorer.stride)

@@ -1,7 +1,7 @@
 """Adaptation to what has been scored, against slow loops written from the definitions."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ from scored_streams import (
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer.adapt import final_record, final_score
+from trainer.adapt import final_record, final_score, warm_up_scoring
 from trainer.adapt_lora import Document, documents_by_length, groups_of, window_lengths
 from trainer.adapt_sgd import WeightTrainer, cosine_rate
 from trainer.adapters import Adapters, adapted_maps
@@ -103,11 +103,11 @@ def test_gradients_of_ranks_average_to_that_of_all_rows(rows: int, ranks: int) -
     tokens = random_tokens(rows * LENGTH + 1, 0)
     ids, targets = tokens[:-1].view(rows, LENGTH), tokens[1:].view(rows, LENGTH)
     scorer = sgd_scorer(tokens)
-    whole = WeightTrainer(scorer, 0.9, False).gradients(ids, targets)
+    whole = WeightTrainer(scorer, 0.9, False, 2).gradients(ids, targets)
     parts: list[list[Tensor]] = []
     for rank in range(ranks):
         scorer.environment = dataclasses.replace(ENVIRONMENT, rank=rank, world_size=ranks)
-        parts.append(WeightTrainer(scorer, 0.9, False).gradients(ids, targets))
+        parts.append(WeightTrainer(scorer, 0.9, False, 2).gradients(ids, targets))
     for mine, total in zip(zip(*parts, strict=True), whole, strict=True):
         torch.testing.assert_close(torch.stack(mine).mean(0), total, rtol=1e-4, atol=1e-6)
 
@@ -298,3 +298,35 @@ def test_adaptation_learns_what_a_document_repeats(evaluation: EvalConfig) -> No
     tokens = torch.tensor([BOS_ID, *([5, 9, 14, 3] * 80)])
     scorer = scorer_of(tokens, evaluation)
     assert final_score(scorer).val_bpb < 0.9 * scorer.sliding().val_bpb
+
+
+@pytest.mark.parametrize(
+    "evaluation",
+    [EvalConfig(seq_len=LENGTH, stride=4, sgd=SGD), EvalConfig(seq_len=LENGTH, stride=4, lora=FORMS["phases"])],
+)
+def test_after_the_warm_up_scoring_brings_no_new_shape(evaluation: EvalConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shape is a graph, and a graph of a big model takes a minute to compile."""
+    seen: set[object] = set()
+
+    def compile_nothing(function: Callable[..., Tensor], **options: bool) -> Callable[..., Tensor]:
+        def call(*values: object) -> Tensor:
+            shapes = [value.shape if isinstance(value, Tensor) else value for value in values]
+            seen.add((function.__name__, torch.is_grad_enabled(), *shapes))
+            return function(*values)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compile_nothing)
+    tokens = random_tokens(300, 0, bos_every=20)
+    scorer = scorer_of(tokens, evaluation, environment=dataclasses.replace(ENVIRONMENT, is_compiled=True))
+    before = [parameter.detach().clone() for parameter in scorer.model.parameters()]
+    warm_up_scoring(scorer)
+    assert all(torch.equal(*pair) for pair in zip(scorer.model.parameters(), before, strict=True))
+    warmed = seen.copy()
+    record = final_record(scorer)
+    scorer.non_overlapping()
+    assert seen == warmed
+    # What shapes are filled up with changes no score.
+    assert record.times_P.tolist() == [1] * 299
+    eager = final_record(scorer_of(tokens, evaluation)).losses_P
+    assert record.losses_P.tolist() == pytest.approx(eager.tolist(), rel=5e-3, abs=1e-3)
