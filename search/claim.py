@@ -6,9 +6,9 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from search.spec_parts import Limits
+from search.techniques import technique_phrases
 from trainer.config import Budget, Recipe
 from trainer.result import Measurement
-from trainer.store_config import ClipRule
 
 RECORD_TRACK = "10min_16mb"
 OPEN_TRACK = "non-record-16mb"
@@ -141,24 +141,3 @@ class Claim:
 def deviation(values: Sequence[float]) -> float | None:
     """Sample standard deviation; None where there is only one value."""
     return stdev(values) if len(values) > 1 else None
-
-
-def technique_phrases(recipe: Recipe) -> list[str]:
-    """What the recipe does, in the challenge's words."""
-    model, quant = recipe.model, recipe.quant
-    clip = "row maximum" if quant.clip is ClipRule.ROW_MAX else "quantile"
-    phrases = [
-        f"{model.num_layers} layers, width {model.model_dim}",
-        f"{model.num_heads} heads with {model.num_kv_heads} key/value heads",
-        f"relu^2 MLP of {model.mlp_dim}",
-        f"tied embedding of {model.vocab_size}",
-        "Muon and Adam"
-        + (f" (weight decay {recipe.optim.muon_weight_decay})" if recipe.optim.muon_weight_decay else ""),
-        f"warmdown over the last {recipe.schedule.warmdown_fraction:.1%}",
-    ]
-    if recipe.ema is not None:
-        phrases.append(f"weights averaged (half-life {recipe.ema.half_life_fraction:.1%} of the run)")
-    embed = "fp16" if quant.embed_bits == 16 else f"int{quant.embed_bits}"
-    phrases.append(f"int{quant.matrix_bits} rows clipped at their {clip}, embedding {embed}, {recipe.compressor.value}")
-    phrases.append(f"sliding-window evaluation with stride {recipe.evaluation.stride}")
-    return phrases

@@ -16,6 +16,7 @@ from rich.text import Text
 from search.cli_data import data_app
 from search.cli_options import LOCAL, RUNS, STORAGE, Address, Runs, Storage
 from search.cli_output import print_marked
+from search.cli_recipe import recipe_app
 from search.cli_train import train
 from search.errors import SearchError, SpecError, StoreError
 from spaces.fields import SpaceError
@@ -30,6 +31,7 @@ app = typer.Typer(
     " studies/README.md explains study files.",
 )
 app.add_typer(data_app, name="data")
+app.add_typer(recipe_app, name="recipe")
 console = Console()
 
 

@@ -10,15 +10,14 @@ import pytest
 from synthetic_runs import WEIGHTS, make_claim, make_run, packed_code
 
 from search.bundle import bundle, pack, unpack
-from search.claim import OPEN_TRACK, RECORD_TRACK, Claim, Entry, SeedRun, technique_phrases
+from search.claim import OPEN_TRACK, RECORD_TRACK, Claim, Entry, SeedRun
 from search.errors import SubmissionError
 from search.spec_parts import Limits
 from search.submission import export
 from search.submission_json import requirements
 from search.verify import verify
 from trainer.config import Budget, Recipe
-from trainer.store_config import Compressor, QuantConfig
-from trainer.train_config import EmaConfig
+from trainer.store_config import Compressor
 
 JSON_KEYS = [
     *("author", "github_id", "name", "blurb", "date", "track", "val_loss", "val_bpb", "val_loss_std", "val_bpb_std"),
@@ -175,13 +174,6 @@ def test_weights_are_shipped_on_request(tmp_path: Path) -> None:
 def test_empty_folder_is_taken(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     assert (export(make_claim(tmp_path), tmp_path / "out") / "README.md").is_file()
-
-
-def test_techniques_name_what_the_recipe_has() -> None:
-    recipe = Recipe(ema=EmaConfig(), quant=QuantConfig(matrix_bits=6, embed_bits=16))
-    text = ", ".join(technique_phrases(recipe))
-    assert "weights averaged (half-life 3.3% of the run)" in text
-    assert "int6 rows clipped at their quantile, embedding fp16, zlib" in text
 
 
 # ---- refused, and nothing left behind
