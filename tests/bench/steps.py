@@ -47,13 +47,12 @@ def time_steps(recipe: Recipe, environment: Environment, repeats: int) -> float:
 
 
 def time_scoring(recipe: Recipe, environment: Environment, num_tokens: int) -> float:
-    """Seconds of sliding-window scoring, compiled beforehand."""
+    """Seconds of sliding-window scoring, compiled beforehand: graphs are the functions', not the scorer's."""
     model = new_model(recipe.model, environment.compute_dtype, 0).to(environment.device)
     tokens = load_validation(environment.data_path, num_tokens, recipe.eval_seq_len, recipe.model.vocab_size)
     token_bytes = load_token_bytes(environment.tokenizer_path, recipe.model.vocab_size)
     warm = Scorer(model, tokens[: 2 * recipe.eval_seq_len + 1], token_bytes, recipe, environment)
     scorer = Scorer(model, tokens, token_bytes, recipe, environment)
-    scorer.token_losses = warm.token_losses
     warm.sliding()
     environment.synchronize()
     start = time.perf_counter()
