@@ -41,7 +41,10 @@ class Block(nn.Module):
         self.mlp_scale = nn.Parameter(torch.ones(config.model_dim))
         self.resid_mix = nn.Parameter(resid_mix_start(config, layer))
         self.dropout = config.dropout
-        self.norm_scale = (layer + 1) ** -0.5 if config.norm_scaled_by_depth else 1.0
+        # A tensor, as one compiled graph of a block serves all layers: a number would be a constant of it.
+        scale = torch.tensor((layer + 1) ** -0.5) if config.norm_scaled_by_depth else None
+        self.register_buffer("norm_scale", scale, persistent=False)
+        self.norm_scale: Tensor | None
         self.is_parallel = layer >= first_parallel_layer(config, ParallelForm.GPT_J)
 
     def forward(self, x_BTD: Tensor, given: Pass) -> Tensor:
@@ -93,7 +96,19 @@ class Block(nn.Module):
 
     def normalized(self, x_BTD: Tensor) -> Tensor:
         """What attention and MLP read, smaller in deeper layers where the config says so (PR 315)."""
-        return rms_norm(x_BTD) if self.norm_scale == 1.0 else self.norm_scale * rms_norm(x_BTD)
+        return rms_norm(x_BTD) if self.norm_scale is None else self.norm_scale.to(x_BTD.dtype) * rms_norm(x_BTD)
+
+
+def pass_block(block: Block, x_BTD: Tensor, given: Pass) -> Tensor:
+    """The stream after a pass through a block."""
+    return block(x_BTD, given)
+
+
+def pass_lanes(
+    block: Block, attn_BTD: Tensor, mlp_BTD: Tensor, post_22: Tensor, resid_2: Tensor, given: Pass
+) -> tuple[Tensor, Tensor]:
+    """Both streams after a pass through a block."""
+    return block.lanes(attn_BTD, mlp_BTD, post_22, resid_2, given)
 
 
 def first_parallel_layer(config: ModelConfig, form: ParallelForm) -> int:

@@ -6,7 +6,7 @@ Shapes: T tokens of the stream, P its positions (T - 1), W windows, L window len
 """
 
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -97,11 +97,6 @@ class Scorer:
         self.token_bytes = token_bytes.to(environment.device)
         batch_tokens = CUDA_BATCH_TOKENS if environment.device.type == "cuda" else CPU_BATCH_TOKENS
         self.batch_windows = max(1, batch_tokens // self.seq_len)
-        self.token_losses: Callable[[Tensor, Tensor, int, bool], Tensor] = (
-            torch.compile(model.token_losses, dynamic=False, fullgraph=True)
-            if environment.is_compiled
-            else model.token_losses
-        )
 
     @property
     def num_positions(self) -> int:
@@ -185,7 +180,7 @@ class Scorer:
         is_scored_WS[len(starts) :] = False
         positions_WL = positions_WL.clamp_max(self.num_positions - 1)
         ids_WL, targets_WL = self.tokens_T[positions_WL], self.tokens_T[positions_WL + 1]
-        losses_WS = self.token_losses(ids_WL, targets_WL, num_scored, self.document_mask)
+        losses_WS = self.model.token_losses(ids_WL, targets_WL, num_scored, self.document_mask)
         record.add(positions_WL[:, -num_scored:], is_scored_WS, losses_WS)
 
 

@@ -40,8 +40,10 @@ def collect_hessians(model: Gpt, batches: Iterable[Tensor], document_mask: bool)
     was_training = model.training
     model.eval()
     try:
-        for ids_BT in batches:
-            add_gram(hessians["tok_emb"], model(ids_BT, True, document_mask))
+        # Hooks see what eager modules get; graphs compiled without them would not call them.
+        with torch.compiler.set_stance("force_eager"):
+            for ids_BT in batches:
+                add_gram(hessians["tok_emb"], model(ids_BT, True, document_mask))
     finally:
         model.train(was_training)
         for handle in handles:

@@ -96,10 +96,7 @@ class Trainer:
         self.optimizer = Optimizer(model, recipe.optim)
         self.stored_weights = StoredWeights(model, recipe) if recipe.qat else None
         self.micro_sequences = max(1, MICRO_BATCH_TOKENS // schedule.train_seq_len)
-        # Flags of the call choose the graph: an attribute that changes later would be a constant of the first one.
         self.loss: Callable[[Tensor, Tensor, bool, bool], Tensor] = model.loss
-        if environment.is_compiled:
-            self.loss = torch.compile(model.loss, dynamic=False, fullgraph=True)
 
     def step(self, progress: float) -> Tensor:
         """One optimizer step, which starts at a progress; returns this rank's mean loss in nats, on the device."""

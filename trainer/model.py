@@ -3,11 +3,14 @@
 Shapes: B batch, T time, S scored positions, D model width, V vocabulary.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.block import Block, Pass, first_parallel_layer
+from trainer.block import Block, Pass, first_parallel_layer, pass_block, pass_lanes
 from trainer.documents import Documents, documents_of
 from trainer.embeddings import Bigram, Smear, ValueEmbed
 from trainer.initialize import embedding_start
@@ -16,6 +19,15 @@ from trainer.model_config import ModelConfig, ParallelForm, SmearForm
 from trainer.rotary import rotation_of
 
 LANE_RESID = 1.1  # PR 1529
+
+
+class Parts(NamedTuple):
+    """What a forward pass runs, compiled or not: the embedding, a pass through a block in both forms, and the head."""
+
+    embed: Callable[[Tensor], Tensor]
+    pass_block: Callable[[Block, Tensor, Pass], Tensor]
+    pass_lanes: Callable[[Block, Tensor, Tensor, Tensor, Tensor, Pass], tuple[Tensor, Tensor]]
+    losses: Callable[[Tensor, Tensor, str, LowRank | None], Tensor]
 
 
 class Gpt(nn.Module):
@@ -46,6 +58,17 @@ class Gpt(nn.Module):
         self.lane_post = nn.Parameter(torch.ones(layers, 2, 2)) if has_lanes else None
         self.lane_resid = nn.Parameter(torch.full((layers, 2), LANE_RESID)) if has_lanes else None
 
+        self.parts = Parts(self.embed, pass_block, pass_lanes, self.losses)
+
+    def compile_parts(self) -> None:
+        """Run compiled parts from here on.
+
+        One graph of a block serves all layers, all passes of a loop, training and whatever adapts, where a graph of the
+        whole model takes two minutes with loops, and again for each of its uses.
+        """
+        embed, one, two, losses = (torch.compile(part, dynamic=False, fullgraph=True) for part in self.parts)
+        self.parts = Parts(embed, one, two, losses)
+
     @property
     def num_parameters(self) -> int:
         """Trained numbers."""
@@ -61,7 +84,7 @@ class Gpt(nn.Module):
         """
         order = self.config.layer_order(is_looped)
         num_pushing = len(order) // 2
-        x_BTD = self.embed(ids_BT)
+        x_BTD = self.parts.embed(ids_BT)
         passes = self.passes(ids_BT, x_BTD, order, document_mask, lora)
         lane_BTD: Tensor | None = None
         skips: list[Tensor] = []
@@ -73,9 +96,10 @@ class Gpt(nn.Module):
             block = self.blocks[layer]
             assert isinstance(block, Block)
             if lane_BTD is None or self.lane_post is None or self.lane_resid is None:
-                x_BTD = block(x_BTD, given)
+                x_BTD = self.parts.pass_block(block, x_BTD, given)
             else:
-                x_BTD, lane_BTD = block.lanes(x_BTD, lane_BTD, self.lane_post[layer], self.lane_resid[layer], given)
+                post_22, resid_2 = self.lane_post[layer], self.lane_resid[layer]
+                x_BTD, lane_BTD = self.parts.pass_lanes(block, x_BTD, lane_BTD, post_22, resid_2, given)
             if position < num_pushing:
                 skips.append(x_BTD)
         return rms_norm(x_BTD if lane_BTD is None else 0.5 * (x_BTD + lane_BTD))
@@ -128,15 +152,18 @@ class Gpt(nn.Module):
         self, ids_BT: Tensor, targets_BT: Tensor, num_scored: int, document_mask: bool, lora: Lora | None = None
     ) -> Tensor:
         """Negative log-likelihood in nats (B, S) of the last num_scored targets of each row, loops on."""
-        hidden_BTD = self(ids_BT, True, document_mask, lora)
-        logits_BSV = self.logits(hidden_BTD[:, -num_scored:], None if lora is None else lora.head)
-        losses = F.cross_entropy(logits_BSV.flatten(0, 1), targets_BT[:, -num_scored:].flatten(), reduction="none")
-        return losses.view(-1, num_scored)
+        hidden_BSD = self(ids_BT, True, document_mask, lora)[:, -num_scored:]
+        return self.parts.losses(hidden_BSD, targets_BT[:, -num_scored:], "none", None if lora is None else lora.head)
 
     def loss(self, ids_BT: Tensor, targets_BT: Tensor, is_looped: bool, document_mask: bool) -> Tensor:
         """Mean negative log-likelihood in nats of all targets."""
-        hidden_BTD = self(ids_BT, is_looped, document_mask)
-        return F.cross_entropy(self.logits(hidden_BTD).flatten(0, 1), targets_BT.flatten())
+        return self.parts.losses(self(ids_BT, is_looped, document_mask), targets_BT, "mean", None)
+
+    def losses(self, hidden_BSD: Tensor, targets_BS: Tensor, reduction: str, head: LowRank | None) -> Tensor:
+        """Negative log-likelihood in nats: (B, S), or with the reduction mean their mean."""
+        logits_NV = self.logits(hidden_BSD, head).flatten(0, 1)
+        losses = F.cross_entropy(logits_NV, targets_BS.flatten(), reduction=reduction)
+        return losses.view(targets_BS.shape) if reduction == "none" else losses
 
 
 def new_model(config: ModelConfig, compute_dtype: torch.dtype, seed: int) -> Gpt:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from trainer.adapt import final_score
+from trainer.adapt import final_score, warm_up_scoring
 from trainer.codec import decode, encode, payload_size
 from trainer.compress import package_of, version_of
 from trainer.config import Budget, Recipe, check_fits
@@ -83,6 +83,8 @@ class Session:
         )
         model = new_model(self.recipe.model, self.environment.compute_dtype, self.environment.seed)
         model.to(self.environment.device)
+        if self.environment.is_compiled:
+            model.compile_parts()
         self.emit(describe(self.recipe, self.budget, self.environment, model, len(val_tokens) - 1))
         return model, val_tokens, token_bytes
 
@@ -231,6 +233,7 @@ class Session:
         model, val_tokens, token_bytes = self.setup()
         scorer = Scorer(model, val_tokens, token_bytes, self.recipe, self.environment)
         trainer, reserve_seconds = self.warm_up(model)
+        warm_up_scoring(scorer)
         trained = self.train(trainer, reserve_seconds)
         self.enter(Phase.QUANTIZE)
         stored, quantize_seconds = self.timed_quantize(trainer)

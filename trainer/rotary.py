@@ -32,7 +32,7 @@ def rotation_of(num_positions: int, config: ModelConfig, device: torch.device, d
     width, base = config.rotated_dims, rotary_base(num_positions, config)
     frequencies_F = base ** -(torch.arange(0, width, 2, dtype=torch.float32, device=device) / width)
     angles_TF = torch.outer(torch.arange(num_positions, dtype=torch.float32, device=device), frequencies_F)
-    return Rotation(kept_in_memory(angles_TF.cos().to(dtype)), kept_in_memory(angles_TF.sin().to(dtype)))
+    return Rotation(angles_TF.cos().to(dtype), angles_TF.sin().to(dtype))
 
 
 def rotary_base(num_positions: int, config: ModelConfig) -> float:
@@ -44,8 +44,3 @@ def rotary_base(num_positions: int, config: ModelConfig) -> float:
     if trained is None or num_positions <= trained:
         return config.rope_base
     return config.rope_base * (num_positions / trained) ** (width / (width - 2))
-
-
-def kept_in_memory(x: Tensor) -> Tensor:
-    """The same tensor. A compiler would recompute powers and cosines in every layer's rotation; a stride stops it."""
-    return torch.as_strided(x, x.size(), x.stride())
