@@ -9,7 +9,7 @@ from scored_streams import ENVIRONMENT, FORMS, SGD, TABLE, lively_model, random_
 from trainer.adapt import final_record
 from trainer.config import Recipe
 from trainer.eval_config import EvalConfig
-from trainer.evaluate import Scorer
+from trainer.evaluate import Record, Scorer
 from trainer.model_config import LoopConfig, ModelConfig
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -36,18 +36,13 @@ LORA = dataclasses.replace(FORMS["phases_and_keeps_a"], chunk_tokens=16, batch_d
 def test_compiled_adaptation_is_close_to_eager(evaluation: EvalConfig) -> None:
     tokens = random_tokens(700, 0, bos_every=60)
     recipe = Recipe(model=MODEL, evaluation=evaluation)
-    records = [
-        final_record(
-            Scorer(
-                lively_model(MODEL).cuda(),
-                tokens,
-                TABLE,
-                recipe,
-                dataclasses.replace(ENVIRONMENT, device=torch.device("cuda"), is_compiled=is_compiled),
-            )
-        )
-        for is_compiled in (False, True)
-    ]
+    records: list[Record] = []
+    for is_compiled in (False, True):
+        model = lively_model(MODEL).cuda()
+        if is_compiled:
+            model.compile_parts()
+        environment = dataclasses.replace(ENVIRONMENT, device=torch.device("cuda"), is_compiled=is_compiled)
+        records.append(final_record(Scorer(model, tokens, TABLE, recipe, environment)))
     eager, compiled = (record.losses_P for record in records)
     assert torch.equal(records[1].times_P, torch.ones_like(records[1].times_P))
     assert float((eager - compiled).abs().mean()) < 0.01
