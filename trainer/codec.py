@@ -42,7 +42,8 @@ PAIRS = (
 )
 # Codes up to which BEST tries all pairs, and up to which the first four; above, RANS alone: the others were 1 to 20 %
 # larger at 16 and 36 million codes, and take minutes.
-TRIES_ALL, TRIES_SOME = 2**18, 2**22
+TRIES_ALL = 2**18
+TRIES_SOME = 2**22
 
 
 def plan_of(stored: dict[str, StoredTensor], config: QuantConfig, num_layers: int) -> Plan:
