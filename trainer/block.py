@@ -15,6 +15,20 @@ from trainer.model_config import ModelConfig, ParallelForm
 from trainer.rotary import Rotation
 
 
+class Skip(NamedTuple):
+    """What an earlier pass pushed, and how it enters the stream.
+
+    Attributes:
+        gate_D: of a mix instead of a sum.
+        factor: of the weight.
+    """
+
+    pushed_BTD: Tensor
+    weight_D: Tensor
+    gate_D: Tensor | None
+    factor: float
+
+
 class Pass(NamedTuple):
     """What a pass through a layer gets beside the stream.
 
@@ -27,6 +41,7 @@ class Pass(NamedTuple):
     rotation: Rotation
     documents: Documents
     values_BTW: Tensor | None
+    skip: Skip | None
     lora: LayerLora
 
 
@@ -49,7 +64,7 @@ class Block(nn.Module):
 
     def forward(self, x_BTD: Tensor, given: Pass) -> Tensor:
         """The stream after this layer. Source: attention and MLP beside each other, GPT-J and PR 1412."""
-        x_BTD = self.mixed(x_BTD, given)
+        x_BTD = self.mixed(with_skip(x_BTD, given.skip), given)
         if self.is_parallel:
             return x_BTD + self.attended(x_BTD, given) + self.fed(x_BTD, given)
         x_BTD = x_BTD + self.attended(x_BTD, given)
@@ -66,6 +81,7 @@ class Block(nn.Module):
 
         Source: PR 1529.
         """
+        attn_BTD = with_skip(attn_BTD, given.skip)
         attended_BTD = self.attended(self.mixed(attn_BTD, given), given)
         fed_BTD = self.fed(mlp_BTD, given)
         post, resid = post_22.to(attn_BTD.dtype), resid_2.to(attn_BTD.dtype)
@@ -97,6 +113,17 @@ class Block(nn.Module):
     def normalized(self, x_BTD: Tensor) -> Tensor:
         """What attention and MLP read, smaller in deeper layers where the config says so (PR 315)."""
         return rms_norm(x_BTD) if self.norm_scale is None else self.norm_scale.to(x_BTD.dtype) * rms_norm(x_BTD)
+
+
+def with_skip(x_BTD: Tensor, skip: Skip | None) -> Tensor:
+    """The stream with what an earlier pass pushed, if there is some. Source: gates PR 1218."""
+    if skip is None:
+        return x_BTD
+    added_BTD = skip.weight_D.to(x_BTD.dtype) * skip.pushed_BTD
+    added_BTD = added_BTD if skip.factor == 1.0 else skip.factor * added_BTD
+    if skip.gate_D is None:
+        return x_BTD + added_BTD
+    return torch.lerp(added_BTD, x_BTD, torch.sigmoid(skip.gate_D.to(x_BTD.dtype)))
 
 
 def pass_block(block: Block, x_BTD: Tensor, given: Pass) -> Tensor:

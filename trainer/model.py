@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.block import Block, Pass, first_parallel_layer, pass_block, pass_lanes
+from trainer.block import Block, Pass, Skip, first_parallel_layer, pass_block, pass_lanes
 from trainer.documents import Documents, documents_of
 from trainer.embeddings import Bigram, Smear, ValueEmbed
 from trainer.initialize import embedding_start
@@ -66,8 +66,12 @@ class Gpt(nn.Module):
         One graph of a block serves all layers, all passes of a loop, training and whatever adapts, where a graph of the
         whole model takes two minutes with loops, and again for each of its uses.
         """
-        embed, one, two, losses = (torch.compile(part, dynamic=False, fullgraph=True) for part in self.parts)
-        self.parts = Parts(embed, one, two, losses)
+        self.parts = Parts(
+            embed=torch.compile(self.embed, dynamic=False, fullgraph=True),
+            pass_block=torch.compile(pass_block, dynamic=False, fullgraph=True),
+            pass_lanes=torch.compile(pass_lanes, dynamic=False, fullgraph=True),
+            losses=torch.compile(self.losses, dynamic=False, fullgraph=True),
+        )
 
     @property
     def num_parameters(self) -> int:
@@ -82,17 +86,25 @@ class Gpt(nn.Module):
             document_mask: whether attention stops at BOS, so that no document sees another.
             lora: additions, one a pass through a layer in the order of config.layer_order(is_looped).
         """
+        return rms_norm(self.stream(ids_BT, is_looped, document_mask, lora))
+
+    def stream(self, ids_BT: Tensor, is_looped: bool, document_mask: bool, lora: Lora | None) -> Tensor:
+        """The stream (B, T, D) after the last layer."""
         order = self.config.layer_order(is_looped)
         num_pushing = len(order) // 2
-        x_BTD = self.parts.embed(ids_BT)
-        passes = self.passes(ids_BT, x_BTD, order, document_mask, lora)
+        x0_BTD = self.parts.embed(ids_BT)
+        # A copy here and below: a graph whose arguments are one tensor is another than the other layers' graph.
+        x_BTD = x0_BTD.clone()
+        passes = self.passes(ids_BT, x0_BTD, order, document_mask, lora)
         lane_BTD: Tensor | None = None
         skips: list[Tensor] = []
         for position, (layer, given) in enumerate(zip(order, passes, strict=True)):
             if layer == self.first_lane_layer:
                 lane_BTD = x_BTD
             if position >= num_pushing and skips:
-                x_BTD = self.with_skip(x_BTD, skips.pop(), position - num_pushing, is_looped)
+                pushed_BTD = skips.pop()
+                pushed_BTD = pushed_BTD.clone() if pushed_BTD is x_BTD else pushed_BTD
+                given = given._replace(skip=self.skip(pushed_BTD, position - num_pushing, is_looped))
             block = self.blocks[layer]
             assert isinstance(block, Block)
             if lane_BTD is None or self.lane_post is None or self.lane_resid is None:
@@ -102,7 +114,7 @@ class Gpt(nn.Module):
                 x_BTD, lane_BTD = self.parts.pass_lanes(block, x_BTD, lane_BTD, post_22, resid_2, given)
             if position < num_pushing:
                 skips.append(x_BTD)
-        return rms_norm(x_BTD if lane_BTD is None else 0.5 * (x_BTD + lane_BTD))
+        return x_BTD if lane_BTD is None else 0.5 * (x_BTD + lane_BTD)
 
     def embed(self, ids_BT: Tensor) -> Tensor:
         """The normalised embedding (B, T, D), which enters the stream at its start and in every layer."""
@@ -124,22 +136,16 @@ class Gpt(nn.Module):
         values = [None] * config.num_layers if self.value_embed is None else self.value_embed(ids_BT, dtype)
         loras = [LayerLora()] * len(order) if lora is None else lora.layers
         return [
-            Pass(x0_BTD, rotation, documents, values[layer], layer_lora)
+            Pass(x0_BTD, rotation, documents, values[layer], None, layer_lora)
             for layer, layer_lora in zip(order, loras, strict=True)
         ]
 
-    def with_skip(self, x_BTD: Tensor, skip_BTD: Tensor, index: int, is_looped: bool) -> Tensor:
-        """The stream with what an earlier pass pushed.
-
-        Source: gates PR 1218; division by sqrt(passes) PR 340.
-        """
-        added_BTD = self.skip_weights[index].to(x_BTD.dtype) * skip_BTD
+    def skip(self, pushed_BTD: Tensor, index: int, is_looped: bool) -> Skip:
+        """What an earlier pass pushed, with the index-th weights. Source: division by sqrt(passes) PR 340."""
         loop = self.config.loop
-        if is_looped and loop is not None and loop.scales_skips:
-            added_BTD = added_BTD * loop.passes**-0.5
-        if self.skip_gates is None:
-            return x_BTD + added_BTD
-        return torch.lerp(added_BTD, x_BTD, torch.sigmoid(self.skip_gates[index].to(x_BTD.dtype)))
+        factor = loop.passes**-0.5 if is_looped and loop is not None and loop.scales_skips else 1.0
+        gate_D = None if self.skip_gates is None else self.skip_gates[index]
+        return Skip(pushed_BTD, self.skip_weights[index], gate_D, factor)
 
     def logits(self, hidden: Tensor, head: LowRank | None = None) -> Tensor:
         """Softcapped float32 logits (..., V) of hidden states (..., D)."""
@@ -152,16 +158,16 @@ class Gpt(nn.Module):
         self, ids_BT: Tensor, targets_BT: Tensor, num_scored: int, document_mask: bool, lora: Lora | None = None
     ) -> Tensor:
         """Negative log-likelihood in nats (B, S) of the last num_scored targets of each row, loops on."""
-        hidden_BSD = self(ids_BT, True, document_mask, lora)[:, -num_scored:]
-        return self.parts.losses(hidden_BSD, targets_BT[:, -num_scored:], "none", None if lora is None else lora.head)
+        x_BSD = self.stream(ids_BT, True, document_mask, lora)[:, -num_scored:]
+        return self.parts.losses(x_BSD, targets_BT[:, -num_scored:], "none", None if lora is None else lora.head)
 
     def loss(self, ids_BT: Tensor, targets_BT: Tensor, is_looped: bool, document_mask: bool) -> Tensor:
         """Mean negative log-likelihood in nats of all targets."""
-        return self.parts.losses(self(ids_BT, is_looped, document_mask), targets_BT, "mean", None)
+        return self.parts.losses(self.stream(ids_BT, is_looped, document_mask, None), targets_BT, "mean", None)
 
-    def losses(self, hidden_BSD: Tensor, targets_BS: Tensor, reduction: str, head: LowRank | None) -> Tensor:
-        """Negative log-likelihood in nats: (B, S), or with the reduction mean their mean."""
-        logits_NV = self.logits(hidden_BSD, head).flatten(0, 1)
+    def losses(self, x_BSD: Tensor, targets_BS: Tensor, reduction: str, head: LowRank | None) -> Tensor:
+        """Negative log-likelihood in nats of a stream: (B, S), or with the reduction mean their mean."""
+        logits_NV = self.logits(rms_norm(x_BSD), head).flatten(0, 1)
         losses = F.cross_entropy(logits_NV, targets_BS.flatten(), reduction=reduction)
         return losses.view(targets_BS.shape) if reduction == "none" else losses
 

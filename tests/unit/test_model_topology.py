@@ -7,7 +7,7 @@ import torch
 from tiny_models import APRIL, LOOP, TINY, random_ids, randomized
 from torch import Tensor
 
-from trainer.block import Block, Pass
+from trainer.block import Block, Pass, with_skip
 from trainer.layers import rms_norm
 from trainer.mlp import SquaredMlp, SwigluMlp
 from trainer.model import Gpt
@@ -63,7 +63,7 @@ def test_a_skip_gate_moves_from_the_skip_to_the_stream() -> None:
     x, skip = torch.randn(2, 2, 8, 32, generator=torch.Generator().manual_seed(0))
     gate = torch.sigmoid(model.skip_gates[1])
     expected = gate * x + (1 - gate) * model.skip_weights[1] * skip
-    torch.testing.assert_close(model.with_skip(x, skip, 1, False), expected)
+    torch.testing.assert_close(with_skip(x, model.skip(skip, 1, False)), expected)
 
 
 def test_parallel_blocks_read_and_write_one_stream() -> None:

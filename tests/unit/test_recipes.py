@@ -36,7 +36,7 @@ def test_the_naive_baseline_is_the_default_recipe() -> None:
 
 
 def test_every_published_system_has_a_name_seeds_first() -> None:
-    assert NAMES == ("naive_baseline", "lower_lr", "baseline_ema", "baseline_int6", *PUBLISHED)
+    assert ("naive_baseline", "lower_lr", "baseline_ema", "baseline_int6", *PUBLISHED) == NAMES
 
 
 def test_each_name_is_another_recipe() -> None:
