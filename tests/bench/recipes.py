@@ -53,6 +53,7 @@ class Job:
     folder: Path
     data: Path
     seed: int
+    num_cores: int
     deadline_seconds: float
 
 
@@ -94,6 +95,7 @@ def job_of(name: str, arguments: argparse.Namespace) -> Job:
         folder=arguments.runs / name,
         data=arguments.data / f"sp{recipe.model.vocab_size}",
         seed=arguments.seed,
+        num_cores=max(1, (os.cpu_count() or 1) // max(1, arguments.gpus)),
         deadline_seconds=arguments.deadline_seconds,
     )
 
@@ -119,6 +121,9 @@ def execute(job: Job, trainer: FlatTrainer, gpu: int | None) -> Row:
         "DATA_PATH": str(job.data.resolve()),
         "TOKENIZER_PATH": str((job.data / "tokenizer.model").resolve()),
         "SEED": str(job.seed),
+        # Each run's threads and compilers for itself: four runs that each took all 64 cores took four times as long.
+        "OMP_NUM_THREADS": str(job.num_cores),
+        "TORCHINDUCTOR_COMPILE_THREADS": str(job.num_cores),
         "RUN_ID": job.name,
     }
     with (job.folder / "output.txt").open("w") as output:

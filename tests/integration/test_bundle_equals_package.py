@@ -65,7 +65,9 @@ def test_package_gives_the_same_weights_and_scores(
 ) -> None:
     (tmp_path / "train_gpt.py").write_bytes(made.packed)
     call = made.source[made.source.index('if __name__ == "__main__":') :]
-    script = "from pathlib import Path\nfrom trainer.config import *\nfrom trainer.main import run\n" + call
+    modules = ("config", "eval_config", "model_config", "store_config", "train_config")
+    imports = ["from pathlib import Path", *(f"from trainer.{module} import *" for module in modules)]
+    script = "\n".join([*imports, "from trainer.main import run", call])
     script = script.replace("Path(__file__)", "Path('train_gpt.py')")
     package = execute(
         [sys.executable, "-c", script], tmp_path, quickstart_data, PYTHONPATH=str(trainer_folder().parent)
