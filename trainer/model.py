@@ -4,7 +4,7 @@ Shapes: B batch, T time, S scored positions, D model width, V vocabulary.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -60,17 +60,17 @@ class Gpt(nn.Module):
 
         self.parts = Parts(self.embed, pass_block, pass_lanes, self.losses)
 
-    def compile_parts(self) -> None:
+    def compile_parts(self, backend: str | Callable[..., Any] = "inductor") -> None:
         """Run compiled parts from here on.
 
         One graph of a block serves all layers, all passes of a loop, training and whatever adapts, where a graph of the
         whole model takes two minutes with loops, and again for each of its uses.
         """
         self.parts = Parts(
-            embed=torch.compile(self.embed, dynamic=False, fullgraph=True),
-            pass_block=torch.compile(pass_block, dynamic=False, fullgraph=True),
-            pass_lanes=torch.compile(pass_lanes, dynamic=False, fullgraph=True),
-            losses=torch.compile(self.losses, dynamic=False, fullgraph=True),
+            embed=torch.compile(self.embed, dynamic=False, fullgraph=True, backend=backend),
+            pass_block=torch.compile(pass_block, dynamic=False, fullgraph=True, backend=backend),
+            pass_lanes=torch.compile(pass_lanes, dynamic=False, fullgraph=True, backend=backend),
+            losses=torch.compile(self.losses, dynamic=False, fullgraph=True, backend=backend),
         )
 
     @property

@@ -38,7 +38,8 @@ def test_compiled_bf16_loss_and_gradients_are_close_to_eager_float32() -> None:
                 if name.endswith("proj.weight"):
                     parameter.normal_(0, 0.02, generator=torch.Generator("cuda").manual_seed(1))
     reference = models[0].loss(ids[:, :-1], ids[:, 1:], False, False)
-    fast = torch.compile(models[1].loss, fullgraph=True, dynamic=False)(ids[:, :-1], ids[:, 1:], False, False)
+    models[1].compile_parts()
+    fast = models[1].loss(ids[:, :-1], ids[:, 1:], False, False)
     assert abs(float(fast.detach() - reference.detach())) < 5e-3 * float(reference.detach())
     reference.backward()
     fast.backward()

@@ -1,11 +1,16 @@
 """The model against its published size and against properties that any correct transformer of this kind has."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
-from tiny_models import COMBINED, EVERY_MODEL, TINY, random_ids, randomized
-from torch import Tensor
+from tiny_models import APRIL, COMBINED, EVERY_MODEL, TINY, random_ids, randomized
+from torch import Tensor, fx
 
 from spaces.recipes import named_recipe
+from trainer.environment import allow_recompiles
 from trainer.layers import BOS_ID
 from trainer.model import Gpt, new_model
 from trainer.model_config import ModelConfig
@@ -61,13 +66,32 @@ def test_scoring_the_last_positions_equals_scoring_all() -> None:
 
 
 @pytest.mark.parametrize("config", COMBINED.values(), ids=COMBINED.keys())
-def test_the_whole_model_is_one_graph_for_the_compiler(config: ModelConfig) -> None:
+def test_compiled_parts_give_what_eager_ones_do(config: ModelConfig) -> None:
     torch.compiler.reset()  # graphs are counted for each function, whatever the model
-    model, ids = randomized(config).eval(), random_ids(2, 16)
-    loss = torch.compile(model.loss, fullgraph=True, dynamic=False, backend="eager")
-    token_losses = torch.compile(model.token_losses, fullgraph=True, dynamic=False, backend="eager")
-    torch.testing.assert_close(loss(ids, ids, False, False), model.loss(ids, ids, False, False))
-    torch.testing.assert_close(token_losses(ids, ids, 4, True), model.token_losses(ids, ids, 4, True))
+    allow_recompiles()
+    eager, compiled, ids = randomized(config).eval(), randomized(config).eval(), random_ids(2, 16)
+    compiled.compile_parts(backend="eager")
+    torch.testing.assert_close(compiled.loss(ids, ids, False, False), eager.loss(ids, ids, False, False))
+    torch.testing.assert_close(compiled.token_losses(ids, ids, 4, True), eager.token_losses(ids, ids, 4, True))
+
+
+def test_graphs_do_not_grow_with_depth_or_loops() -> None:
+    """A block with and without a skip, the embedding, the head: compiled once for all layers and passes."""
+    torch.compiler.reset()
+    graphs: list[fx.GraphModule] = []
+
+    def keep(graph: fx.GraphModule, _: Sequence[Tensor]) -> Callable[..., Any]:
+        graphs.append(graph)
+        return graph.forward
+
+    for num_layers in (6, 9):
+        model, ids = randomized(replace(APRIL, num_layers=num_layers, parallel=None)), random_ids(2, 16)
+        model.compile_parts(backend=keep)
+        for is_looped in (False, True):
+            model.loss(ids, ids, is_looped, False)
+        assert len(graphs) == 4, num_layers
+        torch.compiler.reset()
+        graphs.clear()
 
 
 @pytest.mark.parametrize("config", EVERY_MODEL.values(), ids=EVERY_MODEL.keys())
