@@ -46,9 +46,9 @@ class StoredWeights:
         """Make the weights those of the next micro-batch: noise is new for each, rounding is the same for all."""
         if self.is_fresh:
             return
-        named = zip(self.parameters, self.exact, strict=True)
-        fake = [fake_quantize(name, weight, self.quant, self.num_layers, self.form) for name, weight in named]
-        copy_all(list(self.parameters.values()), fake)
+        exact = dict(zip(self.parameters, self.exact, strict=True))
+        fake = fake_quantize(exact, self.quant, self.num_layers, self.form)
+        copy_all(list(self.parameters.values()), [fake[name] for name in self.parameters])
         self.is_fresh = self.form is QatForm.STRAIGHT_THROUGH
 
     @torch.no_grad()

@@ -183,22 +183,11 @@ def dequantize_one(tensor: StoredTensor) -> Tensor:
     return weight_RC + a_RK @ decode_right(tensor.correction.b_codes_KC, tensor.correction.b_scales_G)
 
 
-def fake_quantize(name: str, weight: Tensor, config: QuantConfig, num_layers: int, form: QatForm) -> Tensor:
-    """A weight as the forward pass of quantization-aware training sees it, gradients as if it were unchanged.
+def fake_quantize(weights: dict[str, Tensor], config: QuantConfig, num_layers: int, form: QatForm) -> dict[str, Tensor]:
+    """Tensors that are stored in integers as quantization-aware training sees them, without gradients.
 
-    Tensors that are not stored in integers come back as they are. Neither pruning nor error feedback is foreseen.
-    Traceable. Sources: QatForm.
-    """
-    bits = storage_of(name, weight.shape, config, num_layers).bits
-    return weight if bits is None else weight + rounding_change(weight.detach(), bits, role_of(name), config, form)
-
-
-def fake_quantize_all(
-    weights: dict[str, Tensor], config: QuantConfig, num_layers: int, form: QatForm
-) -> dict[str, Tensor]:
-    """What fake_quantize gives for every tensor that is stored in integers, without gradients, in few kernels.
-
-    One by one, the 67 tensors of PR 1855 take 31 to 40 ms in eager mode on an H100, which launches are nearly all of.
+    Neither pruning nor error feedback is foreseen. Matrices of one shape go together: one by one, the 67 tensors of PR
+    1855 take 31 to 40 ms in eager mode on an H100, which launches are nearly all of. Sources: QatForm.
     """
     seen: dict[str, Tensor] = {}
     for stack in stacks_of(weights, config, num_layers):

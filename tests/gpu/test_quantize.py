@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainer.quantize import dequantize, fake_quantize, quantize
+from trainer.quantize import dequantize, quantize
 from trainer.store_config import ClipRule, GptqConfig, LqerConfig, QuantConfig
-from trainer.train_config import QatForm
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 RECORD = QuantConfig(
@@ -79,17 +78,3 @@ def test_a_record_is_quantized_well_within_two_seconds() -> None:
     seconds = time.perf_counter() - start
     assert sum(tensor.correction is not None for tensor in stored.values()) == 3
     assert seconds < 2.0, seconds
-
-
-@pytest.mark.parametrize("clip", [ClipRule.ROW_MAX, ClipRule.QUANTILE, ClipRule.SIGMA])
-def test_compiled_training_sees_the_weights_that_eager_training_sees(clip: ClipRule) -> None:
-    config = dataclasses.replace(RECORD, clip=clip)
-    weights, _ = weights_and_hessians(record_shapes(1, 512, 1024))
-
-    def see_all(weights: dict[str, Tensor]) -> list[Tensor]:
-        return [fake_quantize(name, weight, config, 1, QatForm.STRAIGHT_THROUGH) for name, weight in weights.items()]
-
-    seen = torch.compile(see_all, fullgraph=True, dynamic=False)(weights)
-    for compiled, eager, weight in zip(seen, see_all(weights), weights.values(), strict=True):
-        # The compiler may keep a step in float32 where eager code rounds it to fp16: some weights change their code.
-        assert (compiled - eager).norm() < 0.5 * (eager - weight).norm()
