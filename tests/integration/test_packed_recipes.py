@@ -35,7 +35,7 @@ def execute(folder: Path, packed: bytes, *launcher: str) -> dict[str, Any]:
     return json.loads((folder / "result.json").read_text())
 
 
-@pytest.mark.parametrize("name", ["pr122", "record_1493", "record_1855"])
+@pytest.mark.parametrize("name", ["record_1493", "record_1855"])
 def test_the_packed_file_gives_the_package_s_result_and_two_ranks_nearly(
     name: str, tmp_path: Path, short_documents: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
