@@ -143,8 +143,8 @@ class DocumentScorer:
     def chunk_losses(self, values_BN: Tensor, ids_BW: Tensor, targets_BC: Tensor, places_C: Tensor) -> Tensor:
         """Nats (B, C) of the targets at some places of windows that hold one document each."""
         lora = self.adapters.lora(values_BN)
-        hidden_BWD = self.model(ids_BW, True, False, lora)
-        return self.model.parts.losses(hidden_BWD.index_select(1, places_C), targets_BC, "none", lora.head)
+        x_BWD = self.model.stream(ids_BW, True, False, lora)
+        return self.model.parts.losses(x_BWD.index_select(1, places_C), targets_BC, "none", lora.head)
 
 
 def train_on_documents(scorer: Scorer, documents: Sequence[Document], config: LoraAdaptConfig) -> None:
