@@ -5,8 +5,8 @@ d follows the row (its maximum or its deviation) that is a constant; with the sc
 the bytes depend on s, hence on the training: see search.growth.
 
 Seen: within 2 % of the published files of the naive baseline, the four seed systems and five records; runs of a few
-hundred steps are up to 3 % smaller than predicted, since their rows have not yet become Gaussian. On the quickstart's
-shape 4 % too low after 24 steps, 1 to 2 % after 96.
+hundred steps are up to 7 % smaller than predicted (record 1218; docs/recipes.md has ten), since their rows have not yet
+become Gaussian. On the quickstart's shape 4 % too low after 24 steps, 1 to 2 % after 96.
 """
 
 import heapq
