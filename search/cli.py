@@ -153,9 +153,9 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Findings, for programs.")] = False,
 ) -> None:
     """Check a submission against the challenge's rules; exit code 0 when nothing is refused, 1 otherwise."""
-    from search.finding import is_valid
-    from search.rerun import Rerun, logged_dataset
-    from search.verify import verify as find
+    from search.verify.check import verify as find
+    from search.verify.finding import is_valid
+    from search.verify.rerun import Rerun, logged_dataset
 
     shards = (data or Path("data") / logged_dataset(folder)) if rerun else None
     request = None

@@ -11,12 +11,12 @@ from typing import Any
 from search.bundle import unpack
 from search.claim import Claim, SeedRun
 from search.errors import BundleError, SubmissionError
-from search.finding import Severity
 from search.readme import readme
 from search.run import CODE_FILE, LOG_FILE, WEIGHT_FILE
 from search.strip import is_same_program
 from search.submission_json import requirements, submission_fields
-from search.verify import verify
+from search.verify.check import verify
+from search.verify.finding import Severity
 
 READABLE_FILE = "train_gpt_readable.py"
 READABLE_HEADER = """\

@@ -10,12 +10,12 @@ import pytest
 from search.bundle import Bundle, bundle
 from search.child import process_tree
 from search.claim import Claim, Entry, Origin, SeedRun
-from search.finding import is_valid
-from search.rerun import Rerun, read_result
 from search.run import Run
 from search.spec_parts import Limits
 from search.submission import export
-from search.verify import verify
+from search.verify.check import verify
+from search.verify.finding import is_valid
+from search.verify.rerun import Rerun, read_result
 from trainer.config import Budget, Recipe
 from trainer.eval_config import EvalConfig
 from trainer.model_config import ModelConfig

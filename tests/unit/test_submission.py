@@ -15,7 +15,7 @@ from search.errors import SubmissionError
 from search.spec_parts import Limits
 from search.submission import export
 from search.submission_json import requirements
-from search.verify import verify
+from search.verify.check import verify
 from trainer.config import Budget, Recipe
 from trainer.store_config import Compressor
 

@@ -10,13 +10,13 @@ import pytest
 from synthetic_runs import log_of, make_claim, make_run, measurement_of, packed_code
 
 from search.bundle import bundle, pack
-from search.challenge_log import EXPECTED, NEEDED, read_log
 from search.errors import SubmissionError
-from search.finding import Finding, Severity, is_valid
-from search.rerun import Rerun, logged_dataset, run_of
 from search.spec_parts import Limits
 from search.submission import export
-from search.verify import verify
+from search.verify.check import verify
+from search.verify.finding import Finding, Severity, is_valid
+from search.verify.log import EXPECTED, NEEDED, read_log
+from search.verify.rerun import Rerun, logged_dataset, run_of
 from trainer.config import Budget, Recipe
 
 

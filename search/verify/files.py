@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.challenge_log import ChallengeLog, read_log
-from search.finding import Finding, Severity
 from search.run import CODE_FILE
+from search.verify.finding import Finding, Severity
+from search.verify.log import ChallengeLog, read_log
 
 JSON_FILE = "submission.json"
 REQUIRED_FILES = ("README.md", JSON_FILE, CODE_FILE)

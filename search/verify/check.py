@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from search.errors import SubmissionError
-from search.finding import Finding, Severity
-from search.rerun import Rerun, rerun_findings
-from search.verify_code import code_findings
-from search.verify_files import file_findings, read_submission
-from search.verify_scores import score_findings
+from search.verify.code import code_findings
+from search.verify.files import file_findings, read_submission
+from search.verify.finding import Finding, Severity
+from search.verify.rerun import Rerun, rerun_findings
+from search.verify.scores import score_findings
 
 ORDER = (Severity.REFUSE, Severity.REVIEW, Severity.NOTE)
 

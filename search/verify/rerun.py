@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.challenge_log import ChallengeLog, read_log
 from search.child import process_tree
 from search.claim import TRACK_ARTIFACT_BYTES
 from search.errors import SubmissionError
-from search.finding import Finding, Severity
 from search.run import CODE_FILE, OUTPUT_FILE, Run, read_outcome
-from search.verify_files import Submission
+from search.verify.files import Submission
+from search.verify.finding import Finding, Severity
+from search.verify.log import ChallengeLog, read_log
 from trainer.result import Failure, Measurement
 
 COMPARED = ("val_bpb", "total_bytes")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from search.bundle import unpack
 from search.errors import BundleError
-from search.finding import Finding, Severity
 from search.run import CODE_FILE
 from search.strip import is_same_program
 from search.submission_json import PYPI_NAMES, library_roots
 from search.trainer_text import imports_of
+from search.verify.finding import Finding, Severity
 
 REFUSE, REVIEW = Severity.REFUSE, Severity.REVIEW
 READABLE_FILES = ("train_gpt_readable.py", "train_gpt_human.py")

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 from statistics import fmean
 from typing import Any
 
-from search.challenge_log import EXPECTED, NEEDED, ChallengeLog
 from search.claim import RECORD_TRACK, TRACK_ARTIFACT_BYTES, TRACK_SECONDS, deviation
-from search.finding import Finding, Severity
 from search.run import CODE_FILE
-from search.verify_files import Submission
+from search.verify.files import Submission
+from search.verify.finding import Finding, Severity
+from search.verify.log import EXPECTED, NEEDED, ChallengeLog
 
 REFUSE, REVIEW, NOTE = Severity.REFUSE, Severity.REVIEW, Severity.NOTE
 LOG_DIGITS = 8  # of the exact score lines
