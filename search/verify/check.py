@@ -6,13 +6,14 @@ from search.errors import SubmissionError
 from search.verify.code import code_findings
 from search.verify.files import file_findings, read_submission
 from search.verify.finding import Finding, Severity
+from search.verify.folder import LIMITS, Limits, folder_findings
 from search.verify.rerun import Rerun, rerun_findings
 from search.verify.scores import score_findings
 
 ORDER = (Severity.REFUSE, Severity.REVIEW, Severity.NOTE)
 
 
-def verify(folder: Path, rerun: Rerun | None = None) -> list[Finding]:
+def verify(folder: Path, rerun: Rerun | None = None, limits: Limits = LIMITS) -> list[Finding]:
     """Everything there is to say about a submission folder, worst first; it is valid if nothing is refused.
 
     Args:
@@ -24,6 +25,8 @@ def verify(folder: Path, rerun: Rerun | None = None) -> list[Finding]:
     """
     if not folder.is_dir():
         raise SubmissionError(f"{folder}: expected a submission folder, got none")
+    if unreadable := folder_findings(folder, limits):
+        return unreadable  # nothing in it is opened
     findings = file_findings(folder)
     submission = read_submission(folder, findings)
     if submission is not None:

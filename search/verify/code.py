@@ -3,7 +3,7 @@
 import ast
 import builtins
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from search.bundle import unpack
 from search.errors import BundleError
@@ -12,6 +12,7 @@ from search.strip import is_same_program
 from search.submission_json import PYPI_NAMES, library_roots
 from search.trainer_text import imports_of
 from search.verify.finding import Finding, Severity
+from search.verify.folder import file_names, read_bytes, read_text
 
 REFUSE, REVIEW = Severity.REFUSE, Severity.REVIEW
 READABLE_FILES = ("train_gpt_readable.py", "train_gpt_human.py")
@@ -46,7 +47,7 @@ OPAQUE = frozenset({"eval", "exec", "__import__", "importlib", "ctypes", "cffi",
 
 def code_findings(folder: Path) -> list[Finding]:
     """Every check of the folder's code."""
-    packed = (folder / CODE_FILE).read_bytes()
+    packed = read_bytes(folder / CODE_FILE)
     try:
         code, shown = unpack(packed), f"{CODE_FILE} (unpacked)"
     except BundleError:
@@ -110,9 +111,8 @@ def single_file_findings(folder: Path, tree: ast.Module, shown: str) -> Iterator
         if is_beside(folder, root):
             message = f"expected all code in {CODE_FILE}, got an import of {root}, which lies beside it"
             yield Finding("single-file", REFUSE, shown, line, message)
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.suffix in CODE_SUFFIXES and name not in (CODE_FILE, *READABLE_FILES):
+    for name in file_names(folder):
+        if PurePosixPath(name).suffix in CODE_SUFFIXES and name not in (CODE_FILE, *READABLE_FILES):
             yield Finding("single-file", REVIEW, name, None, f"expected all counted code in {CODE_FILE}, got more code")
 
 
@@ -127,7 +127,7 @@ def readable_findings(folder: Path, code: str) -> Iterator[Finding]:
     """A readable copy is the code that is shipped, apart from comments and docstrings."""
     for name in READABLE_FILES:
         path = folder / name
-        if path.is_file() and not is_same_program(path.read_text(encoding="utf-8", errors="replace"), code):
+        if path.is_file() and not is_same_program(read_text(path), code):
             yield Finding("readable-copy", REFUSE, name, None, f"expected the code of {CODE_FILE}, got another program")
 
 
@@ -136,7 +136,7 @@ def requirement_findings(folder: Path, tree: ast.Module) -> Iterator[Finding]:
     path = folder / "requirements.txt"
     if not path.is_file():
         return
-    lines = path.read_text(encoding="utf-8", errors="replace").lower().splitlines()
+    lines = read_text(path).lower().splitlines()
     named = {
         line.split("#")[0].strip().split("=")[0].split(">")[0].split("<")[0].split("~")[0].strip() for line in lines
     }

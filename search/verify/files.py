@@ -1,6 +1,5 @@
 """Which files a submission holds, and what submission.json must say."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +8,9 @@ from typing import Any
 
 from search.run import CODE_FILE
 from search.verify.finding import Finding, Severity
+from search.verify.folder import log_lines, matching, read_text
 from search.verify.log import ChallengeLog, read_log
+from search.verify.strict_json import read_json
 
 JSON_FILE = "submission.json"
 REQUIRED_FILES = ("README.md", JSON_FILE, CODE_FILE)
@@ -79,32 +80,27 @@ def refuse(rule: str, file: str, message: str) -> Finding:
 
 
 def file_findings(folder: Path) -> list[Finding]:
-    """Required files are there, and no link leads out of the folder."""
+    """Required files are there, and say something."""
     found = [
         refuse("files", name, "expected this file, got none")
         for name in REQUIRED_FILES
         if not (folder / name).is_file()
     ]
-    if not any(folder.glob("train*.log")):
+    if not matching(folder, "train*.log"):
         found.append(refuse("files", "train_seed*.log", "expected a log for each seed, got none"))
-    root = folder.resolve()
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
-            found.append(refuse("links", name, "expected files inside the folder, got a link that leads out of it"))
     readme = folder / "README.md"
-    if readme.is_file() and not readme.read_bytes().strip():
+    if readme.is_file() and not read_text(readme).strip():
         found.append(refuse("files", "README.md", "expected a description, got an empty file"))
     return found
 
 
 def read_submission(folder: Path, findings: list[Finding]) -> Submission | None:
     """The folder's contents; None, and findings longer, where submission.json or a required file cannot be used."""
-    if any(finding.rule in {"files", "links"} for finding in findings):
+    if any(finding.rule == "files" for finding in findings):
         return None
-    text = (folder / JSON_FILE).read_text(encoding="utf-8", errors="replace")
+    text = read_text(folder / JSON_FILE)
     try:
-        values = json.loads(text, parse_constant=_refuse_constant)
+        values = read_json(text)
     except ValueError as error:
         findings.append(refuse("json", JSON_FILE, f"expected JSON, got {error}"))
         return None
@@ -116,22 +112,15 @@ def read_submission(folder: Path, findings: list[Finding]) -> Submission | None:
     findings += wrong
     if wrong:
         return None
-    logs = {
-        path.name: read_log(path.read_text(encoding="utf-8", errors="replace"))
-        for path in sorted(folder.glob("train*.log"))
-    }
+    logs = {path.name: read_log(read_text(path)) for path in matching(folder, "train*.log")}
     return Submission(folder, values, lines, logs)
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"the number {name}")
 
 
 def key_lines(text: str) -> dict[str, int]:
     """Line of each key of an indented JSON object, the first one of each name."""
     found: dict[str, int] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        if match := re.match(r'\s*\{?\s*"([^"]+)"\s*:', line):
+    for number, line in log_lines(text):
+        if match := re.match(r'\s*+(?:\{\s*+)?"([^"]+)"\s*+:', line):
             found.setdefault(match[1], number)
     return found
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from search.verify.folder import log_lines
+
 # What each line of a log says; the last match of a log counts, as a run may print a line more than once.
 PATTERNS: Mapping[str, re.Pattern[str]] = MappingProxyType(
     {
@@ -77,7 +79,7 @@ class ChallengeLog:
 def read_log(text: str) -> ChallengeLog:
     """Parse a training log; unknown lines are left alone."""
     entries: dict[str, LogValue] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in log_lines(text):
         for name, pattern in PATTERNS.items():
             if match := pattern.search(line):
                 entries[name] = LogValue(match["value"], number)

@@ -17,6 +17,7 @@ from search.errors import SubmissionError
 from search.run import CODE_FILE, OUTPUT_FILE, Run, read_outcome
 from search.verify.files import Submission
 from search.verify.finding import Finding, Severity
+from search.verify.folder import matching, read_text
 from search.verify.log import ChallengeLog, read_log
 from trainer.result import Failure, Measurement
 
@@ -53,8 +54,8 @@ def logged_dataset(folder: Path) -> str:
     Raises:
         SubmissionError: no log names one.
     """
-    for path in sorted(folder.glob("train*.log")):
-        if name := read_log(path.read_text(encoding="utf-8", errors="replace")).text("dataset"):
+    for path in matching(folder, "train*.log"):
+        if name := read_log(read_text(path)).text("dataset"):
             return name
     raise SubmissionError(f"{folder}: expected a log that names its dataset, got none; name the shards' folder")
 
@@ -121,7 +122,7 @@ def tokenizer_of(folder: Path, rerun: Rerun) -> Path:
     """
     if rerun.tokenizer_path is not None:
         return rerun.tokenizer_path
-    found = sorted((folder / "tokenizers").glob("*.model"))
+    found = matching(folder / "tokenizers", "*.model")
     if len(found) != 1:
         raise SubmissionError(f"{folder / 'tokenizers'}: expected one tokenizer, got {len(found)}; name one")
     return found[0]

@@ -9,6 +9,7 @@ from search.claim import RECORD_TRACK, TRACK_ARTIFACT_BYTES, TRACK_SECONDS, devi
 from search.run import CODE_FILE
 from search.verify.files import Submission
 from search.verify.finding import Finding, Severity
+from search.verify.folder import matching, read_bytes, read_text
 from search.verify.log import EXPECTED, NEEDED, ChallengeLog
 
 REFUSE, REVIEW, NOTE = Severity.REFUSE, Severity.REVIEW, Severity.NOTE
@@ -92,7 +93,7 @@ def tokenizer_findings(submission: Submission, name: str) -> Iterator[Finding]:
     """Where a log says which tokenizer counted its bytes, that one is shipped; another gives another score."""
     log, folder = submission.logs[name], submission.folder / "tokenizers"
     expected = log.text("tokenizer_sha256")
-    shipped = {hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.model")}
+    shipped = {hashlib.sha256(read_bytes(path)).hexdigest() for path in matching(folder, "*.model")}
     if expected is not None and shipped and expected not in shipped:
         yield _at(log, "tokenizer_sha256", name, "tokenizer", f"expected {expected}, got another in tokenizers/")
 
@@ -181,5 +182,5 @@ def compliance_findings(submission: Submission, names: list[str]) -> Iterator[Fi
 def readme_findings(submission: Submission) -> Iterator[Finding]:
     """The README names the score that submission.json claims."""
     score = f"{submission.values['val_bpb']:.4f}"
-    if score not in (submission.folder / "README.md").read_text(encoding="utf-8", errors="replace"):
+    if score not in read_text(submission.folder / "README.md"):
         yield Finding("readme", REVIEW, "README.md", None, f"expected the score {score} in it, got none")
