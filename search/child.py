@@ -1,9 +1,11 @@
 """The trainer's processes on this host: their command line, their environment, and that none outlives its run."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from search import guard
+from search.cluster import Need
 from search.run import CODE_FILE, OUTPUT_FILE, Run
 
 KILL_SECONDS = 10.0
@@ -19,7 +22,7 @@ KILL_SECONDS = 10.0
 DROPPED_PREFIXES = ("RAY_", "CADDIE_", "TORCHELASTIC_", "GROUP_", "ROLE_", "MASTER_")
 DROPPED_VARIABLES = frozenset(
     {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"}
-    | {"DATA_PATH", "TOKENIZER_PATH", "SEED", "RUN_ID"}
+    | {"DATA_PATH", "TOKENIZER_PATH", "SEED", "RUN_ID", "TURN_FILE"}
     | {"PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONHOME"}
 )
 
@@ -49,7 +52,15 @@ def child_environment(run: Run, inherited: Mapping[str, str]) -> dict[str, str]:
     else:
         # Ray leaves every GPU visible to a task that asked for none. One thread a process is bit-exact.
         kept |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    if Need.of(run).is_shared:
+        kept["TURN_FILE"] = str(turn_file(inherited.get("CUDA_VISIBLE_DEVICES", "")))
     return kept | dict(run.environment)
+
+
+def turn_file(devices: str) -> Path:
+    """The file that runs on a GPU of this host lock in turn, by what CUDA_VISIBLE_DEVICES calls the GPU."""
+    name = re.sub(r"[^\w-]", "_", devices) or "all"
+    return Path(tempfile.gettempdir()) / f"caddie-{os.getuid()}-gpu-{name}.turn"
 
 
 @contextmanager
