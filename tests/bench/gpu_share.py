@@ -7,6 +7,7 @@ the last one's end, so starting, compiling, compressing and scoring lower it unl
 import argparse
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,8 @@ def times_of(path: Path) -> Times | None:
     begin = next(event["time"] for event in phases if event["phase"] == "train")
     waited = sum(
         after["time"] - event["time"]
-        for event, after in zip(phases, phases[1:], strict=False)
-        if event["phase"] == "wait" and after["phase"] == "train"
+        for event, after in pairwise(phases)
+        if event["phase"] == "wait" and event["time"] < begin
     )
     start = events[0]["time"]
     return Times(
@@ -58,8 +59,9 @@ def main() -> None:
     begin = runs[0].start
     for times in runs:
         print(  # noqa: T201
-            f"{times.name}: {times.start - begin:6.1f} to {times.end - begin:6.1f} s, start-up {times.start_up_seconds:5.1f} s,"
-            f" waited {times.waited_seconds:5.1f} s, trained {times.train_seconds:6.1f} s"
+            f"{times.name}: {times.start - begin:6.1f} to {times.end - begin:6.1f} s,"
+            f" start-up {times.start_up_seconds:5.1f} s, waited {times.waited_seconds:5.1f} s,"
+            f" trained {times.train_seconds:6.1f} s"
         )
     seconds = max(times.end for times in runs) - begin
     trained = sum(times.train_seconds for times in runs)
