@@ -117,6 +117,8 @@ class Session:
 
     def settle(self, trainer: Trainer) -> float:
         """The last untimed steps; returns the seconds of the budget to keep back for quantization."""
+        if self.environment.turn_path is not None:
+            self.enter(Phase.WARMUP)
         if self.environment.is_compiled:
             trainer.warm_up(SETTLING_STEPS)
         if self.budget.train_seconds is None:

@@ -71,7 +71,7 @@ def test_a_run_uses_a_shared_device_in_its_turns_only(place: Path, monkeypatch: 
         fcntl.flock(file, fcntl.LOCK_UN)
         pending.result()
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it has let go
-    assert phases_of(place)[2:] == ["wait", "train", "quantize", "wait", "evaluate", "done"]
+    assert phases_of(place)[2:] == ["wait", "warmup", "train", "quantize", "wait", "evaluate", "done"]
 
 
 def test_two_runs_are_equal_bit_for_bit(place: Path) -> None:
