@@ -17,7 +17,7 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,26 +133,32 @@ def fork(status: int, act: Callable[[], NoReturn]) -> NoReturn:
 
 
 def end_all(code: int) -> NoReturn:
-    """Kill every process below this one, those that become orphans on the way included, and end."""
+    """Kill every process below this one, those that are started or orphaned meanwhile included, and end."""
     while True:
-        for child in children():
-            os.kill(child, signal.SIGKILL)
+        for descendant in descendants(os.getpid()):
+            with suppress(ProcessLookupError):
+                os.kill(descendant, signal.SIGKILL)
         try:
             os.wait()
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
         except ChildProcessError:
             os._exit(code)
 
 
-def children() -> Iterator[int]:
-    """This process's children, dead ones that nobody waited for included."""
+def descendants(ancestor: int) -> list[int]:
+    """Processes below one, children before theirs."""
+    children: dict[int, list[int]] = {}
     for folder in Path("/proc").iterdir():
         with suppress(OSError):  # it ended meanwhile
-            # PID (NAME) STATE PARENT ...; a name may hold anything
-            if (
-                folder.name.isdigit()
-                and int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == os.getpid()
-            ):
-                yield int(folder.name)
+            if folder.name.isdigit():
+                # PID (NAME) STATE PARENT ...; a name may hold anything
+                parent = int((folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+                children.setdefault(parent, []).append(int(folder.name))
+    found = [ancestor]
+    for process in found:
+        found += children.get(process, [])
+    return found[1:]
 
 
 def become_init(policy: Policy, status: int) -> NoReturn:
@@ -167,9 +173,7 @@ def become_init(policy: Policy, status: int) -> NoReturn:
 def leave_namespaces() -> None:
     """New namespaces, where this process has its rights and its user's name, and nobody else is."""
     user, group = os.geteuid(), os.getegid()
-    kernel.unshare(
-        kernel.CLONE_NEWUSER | kernel.CLONE_NEWNET | kernel.CLONE_NEWPID | kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC
-    )
+    kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNET | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC)
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
     Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
@@ -181,6 +185,7 @@ def leave_namespaces() -> None:
 def enter_private_root(policy: Policy) -> None:
     """A root that holds the allowed paths where they were, a /proc of these processes, and nothing else."""
     root = Path(policy.mount_point)
+    kernel.unshare(kernel.CLONE_NEWNS)
     kernel.mount("none", Path("/"), None, kernel.MS_REC | kernel.MS_PRIVATE)
     kernel.mount("caddie", root, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755,size=1m")
     for name in ROOT_LINKS:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 import psutil
@@ -41,6 +42,13 @@ VARIABLES = frozenset(
     {"PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "CC", "CXX", "CUDA_HOME", "CUDA_PATH"}
     | {"CUDA_VISIBLE_DEVICES", "NCCL_P2P_DISABLE", "NCCL_IB_DISABLE", "NCCL_NVLS_ENABLE"}
 )
+
+
+class Way(StrEnum):
+    """How a program is isolated, the stronger way first."""
+
+    NAMESPACES = "namespaces and Landlock"
+    LANDLOCK = "Landlock and seccomp"
 
 
 class IsolationError(SubmissionError):
@@ -93,39 +101,38 @@ class Ended:
 
     Attributes:
         killed: the limit it went over; None when it ended by itself.
-        isolation: how it was isolated, in words.
     """
 
     exit_code: int
     seconds: float
     killed: str | None
-    isolation: str
+    way: Way
 
 
-def run_isolated(job: Job) -> Ended:
-    """Run a command to its end; whatever happens, none of its processes lives on.
+def run_isolated(job: Job, ways: Sequence[Way] = tuple(Way)) -> Ended:
+    """Run a command to its end by the first way that this host allows; none of its processes lives on.
 
     Raises:
         IsolationError: this host cannot isolate it; nothing was run.
     """
     if sys.platform != "linux":
-        raise IsolationError(f"isolation needs Linux with Landlock, got {sys.platform}")
+        raise IsolationError(f"this host cannot isolate a program: expected Linux, got {sys.platform}")
     reasons: list[str] = []
-    for by_namespaces, isolation in ((True, "namespaces and Landlock"), (False, "Landlock and seccomp")):
-        if job.needs_loopback and not by_namespaces:
-            reasons.append(f"{isolation}: expected one process, got several, which need a network namespace")
+    for way in ways:
+        if job.needs_loopback and way is Way.LANDLOCK:
+            reasons.append(f"{way.value}: expected one process, got several, which need a network of their own")
             continue
         with tempfile.TemporaryDirectory(prefix="caddie-isolated-", ignore_cleanup_errors=True) as base:
-            result = _attempt(job, Path(base), isolation, by_namespaces=by_namespaces)
+            result = _attempt(job, Path(base), way)
         if isinstance(result, Ended):
             return result
-        reasons.append(f"{isolation}: {result}")
+        reasons.append(f"{way.value}: {result}")
     raise IsolationError(f"this host cannot isolate a program: {'; '.join(reasons)}")
 
 
-def _attempt(job: Job, base: Path, isolation: str, *, by_namespaces: bool) -> Ended | str:
+def _attempt(job: Job, base: Path, way: Way) -> Ended | str:
     """How the command ended; text says why it was not started."""
-    policy = policy_of(job, base, by_namespaces=by_namespaces)
+    policy = policy_of(job, base, way)
     started = time.monotonic()
     reading, writing = os.pipe()
     with job.output.open("wb") as output:
@@ -152,10 +159,10 @@ def _attempt(job: Job, base: Path, isolation: str, *, by_namespaces: bool) -> En
     if process.returncode == FAILED and refusal:
         return refusal
     seconds = time.monotonic() - started
-    return Ended(exit_code=process.returncode, seconds=seconds, killed=killed, isolation=isolation)
+    return Ended(exit_code=process.returncode, seconds=seconds, killed=killed, way=way)
 
 
-def policy_of(job: Job, base: Path, *, by_namespaces: bool) -> Policy:
+def policy_of(job: Job, base: Path, way: Way) -> Policy:
     """What the command may do, as the isolated process is told."""
     for name in (MOUNT_POINT, HOME, TEMPORARY):
         (base / name).mkdir()
@@ -163,7 +170,7 @@ def policy_of(job: Job, base: Path, *, by_namespaces: bool) -> Policy:
     limits = job.limits
     return Policy(
         parent=os.getpid(),
-        by_namespaces=by_namespaces,
+        by_namespaces=way is Way.NAMESPACES,
         command=list(job.command),
         mount_point=str(base / MOUNT_POINT),
         folder=str(job.folder.absolute()),

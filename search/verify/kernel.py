@@ -101,7 +101,7 @@ def unshare(flags: int) -> None:
 
 
 def mount(source: str, target: Path, kind: str | None, flags: int, options: str = "") -> None:
-    """Put a file system or a part of one at a place, as mount(2) does."""
+    """Show a file system, or a part of one, at a place."""
     encoded = (None if kind is None else kind.encode(), ctypes.c_ulong(flags), options.encode())
     checked(LIBC.mount(source.encode(), os.fsencode(target), *encoded), f"mount {target}")
 
