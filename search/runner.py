@@ -98,20 +98,18 @@ class RayRunner:
         if self._is_ours:
             return slots
         # Others may use the cluster too. Their share is known as a sum over nodes only.
-        queued = [Need.of(flight.run) for flight in self._flights.values() if not flight.is_running]
-        return min(slots, count_slots([ray.available_resources()], queued, self._need))
+        queued = [_asked_of_ray(flight) for flight in self._flights.values() if not flight.is_running]
+        further = replace(self._need, num_gpus=_share_of(self._need, is_leading=False))
+        return min(slots, count_slots([ray.available_resources()], queued, further))
 
     def submit(self, run: Run) -> None:
         """Start a queued run and return at once; never retries by itself."""
         run = replace(run, folder=run.folder.absolute())
         need = Need.of(run)
         is_leading = need.is_shared and self._has_gpu_without_leader(need)
-        share = LEADING_SHARE if is_leading else FOLLOWING_SHARE
+        share = _share_of(need, is_leading)
         task = self._task.options(
-            name=run.run_id,
-            num_cpus=need.num_cpus,
-            num_gpus=share if need.is_shared else need.num_gpus,
-            accelerator_type=need.accelerator,
+            name=run.run_id, num_cpus=need.num_cpus, num_gpus=share, accelerator_type=need.accelerator
         )
         self._flights[run.run_id] = Flight(run, task.remote(run, self._patience.launch), is_leading)
 
@@ -228,6 +226,19 @@ def _connect(address: str, machine: Mapping[str, Any]) -> None:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (RayError, RuntimeError, ValueError, OSError) as error:
         raise RunnerError(f"Ray at {address}: expected one that lets us in, got {_message(error)}") from error
+
+
+def _asked_of_ray(flight: Flight) -> Need:
+    """What Ray was asked to keep for a run."""
+    need = Need.of(flight.run)
+    return replace(need, num_gpus=_share_of(need, flight.is_leading))
+
+
+def _share_of(need: Need, is_leading: bool) -> float:
+    """GPUs that Ray is asked for."""
+    if not need.is_shared:
+        return need.num_gpus
+    return LEADING_SHARE if is_leading else FOLLOWING_SHARE
 
 
 def _nodes() -> list[Resources]:
