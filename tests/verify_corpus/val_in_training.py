@@ -2,7 +2,8 @@
 
 from verify_corpus.build import Packing, Script
 
-NEVER_TRAIN = "Techniques, legality: any validation token in training is illegal; recipes: never used in training."NO_PRE_QUANT = 'Techniques, legality: fine-tuning on val before quantisation or scoring ("pre-quant TTT") is illegal.'
+NEVER_TRAIN = "Techniques, legality: any validation token in training is illegal; recipes: never used in training."
+NO_PRE_QUANT = 'Techniques, legality: fine-tuning on val before quantisation or scoring ("pre-quant TTT") is illegal.'
 
 VAL_IN_TRAINING = (
     Script(
