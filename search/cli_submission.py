@@ -10,6 +10,7 @@ import typer
 
 from search.cli_options import STORAGE, Storage, existing
 from search.cli_output import print_plain
+from search.track import Track
 
 
 def export(
@@ -18,29 +19,53 @@ def export(
     author: Annotated[str, typer.Option(help="Your name, for submission.json.")],
     github_id: Annotated[str, typer.Option(help="Your GitHub account, for submission.json.")],
     trial: Annotated[int | None, typer.Option(help="Trial number.", show_default="of the best recipe")] = None,
-    rung: Annotated[str | None, typer.Option(help="Rung.", show_default="the last with a feasible trial")] = None,
+    rung: Annotated[str | None, typer.Option(help="Rung.", show_default="the last with a measured trial")] = None,
     name: Annotated[str, typer.Option(help="Title.", show_default="after the trial")] = "",
     blurb: Annotated[str, typer.Option(help="One paragraph.", show_default="a list of the techniques")] = "",
     base_pr: Annotated[int | None, typer.Option(help="Pull request this builds on.")] = None,
+    track: Annotated[
+        Track, typer.Option(help="record refuses where a rule of the record track fails, and says which.")
+    ] = Track.NON_RECORD,
+    reference_loss: Annotated[
+        float | None, typer.Option(help="Score to beat, nats per token of the same tokenizer; a record needs one.")
+    ] = None,
+    reference_bpb: Annotated[
+        float | None, typer.Option(help="The same in bits per byte, converted by the runs' own ratio.")
+    ] = None,
     with_weights: Annotated[bool, typer.Option("--with-weights", help="Also copy the weight files.")] = False,
     storage: Storage = STORAGE,
 ) -> None:
     """Write a submission folder from a trial's own runs."""
     existing(storage)
-    from search.claim import Entry
+    from search.cautions import cautions
+    from search.claim import Entry, Reference
     from search.evidence import claim_of
     from search.ledger import Ledger
+    from search.significance import significance
     from search.store import open_storage
     from search.submission import export as export_claim
 
+    is_compared = reference_loss is not None or reference_bpb is not None
     entry = Entry(
-        author=author, github_id=github_id, date=date.today().isoformat(), name=name, blurb=blurb, base_pr=base_pr
+        author=author,
+        github_id=github_id,
+        date=date.today().isoformat(),
+        name=name,
+        blurb=blurb,
+        base_pr=base_pr,
+        track=track,
+        reference=Reference(loss=reference_loss, bpb=reference_bpb) if is_compared else None,
     )
     claim = claim_of(open_storage(storage), Ledger.open(storage), study, entry, rung, trial)
     folder = export_claim(claim, out, with_weights=with_weights)
+    for caution in cautions(claim):
+        print_plain(f"warning: {caution}")
+    if (test := significance(claim)) is not None:
+        verdict = "significant" if test.is_significant else "not significant"
+        print_plain(f"against the reference: {test.mean - test.reference_loss:+.5f} nats, p = {test.p:.2g}, {verdict}")
     print_plain(
         f"{folder}: {claim.origin.rung}/{claim.origin.trial_number}, val_bpb {claim.val_bpb:.6f} over"
-        f" {len(claim.runs)} seed(s), {claim.artifact_bytes:,} bytes. Next: caddie verify {out} --rerun"
+        f" {len(claim.runs)} seed(s), {claim.artifact_bytes:,} bytes, {track.value}. Next: caddie verify {out} --rerun"
     )
 
 

@@ -1,14 +1,17 @@
 """Collects from the store what a submission claims: the trial, its runs and their hashes, the search behind it."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from search.bundle import bundle
-from search.claim import Claim, Entry, Origin, SeedRun
+from search.claim import Claim, Entry, LeftOut, Origin, RankCorrelation, SeedRun
 from search.errors import SubmissionError
 from search.ledger import Ledger
 from search.promote import top_recipes
 from search.spec_parts import Limits
+from search.status import rank_correlation
 from search.store import Storage, load_rungs, stored_definition
 from search.study import read_rows
 from search.trials import TrialRow, TrialStatus
@@ -22,7 +25,7 @@ def claim_of(
     """What a submission of a study's trial would claim: every feasible seed of its recipe in its rung.
 
     Args:
-        rung: None takes the last rung that has a feasible trial.
+        rung: None takes the last rung that has a measured trial.
         number: None takes the rung's best recipe.
 
     Raises:
@@ -31,49 +34,99 @@ def claim_of(
     """
     definition = stored_definition(storage, study)
     rows_of = {name: read_rows(optuna, name) for name, optuna in load_rungs(storage, study).items()}
-    rung = rung or last_with_feasible(rows_of, study)
+    rung = rung or last_measured(rows_of, study)
     if rung not in rows_of:
         raise SubmissionError(f"study {study}: rung must be one of {', '.join(rows_of)}, got {rung}")
     chosen = chosen_trial(rows_of[rung], rung, number)
-    recipe = chosen.recipe
-    assert recipe is not None, "a feasible trial was measured, so it had a recipe"
-    seeds = [
-        row
-        for row in rows_of[rung]
-        if row.status is TrialStatus.FEASIBLE
-        and row.attributes["recipe_hash"] == chosen.attributes["recipe_hash"]
-        and not row.is_copy
-    ]
+    same = [row for row in rows_of[rung] if is_of_recipe(row, chosen.attributes["recipe_hash"])]
     rung_definition = next(one for one in definition["rungs"] if one["name"] == rung)
-    budget = Budget(**rung_definition["budget"])
-    every_row = [row for rows in rows_of.values() for row in rows]
-    origin = Origin(
+    origin = origin_of(study, chosen, definition, rung_definition, search_facts(ledger, study, rows_of, same))
+    seeds = [row for row in same if row.status is TrialStatus.FEASIBLE]
+    return Claim(entry=entry, origin=origin, runs=[seed_run(ledger, row, origin.budget) for row in seeds])
+
+
+def is_of_recipe(row: TrialRow, recipe_hash: str) -> bool:
+    """Whether a trial is of a recipe and not another one's copy."""
+    return row.attributes.get("recipe_hash") == recipe_hash and not row.is_copy
+
+
+def origin_of(
+    study: str, chosen: TrialRow, definition: Mapping[str, Any], rung: Mapping[str, Any], facts: Mapping[str, Any]
+) -> Origin:
+    """The trial and the search that found it.
+
+    Args:
+        definition: of the study.
+        rung: the part of it that defines the chosen trial's rung.
+        facts: what search_facts counted.
+    """
+    recipe, budget = chosen.recipe, Budget(**rung["budget"])
+    assert recipe is not None, "a feasible trial was measured, so it had a recipe"
+    return Origin(
         study=study,
-        rung=rung,
+        rung=chosen.rung,
         trial_number=chosen.number,
         recipe=recipe,
         budget=budget,
         limits=Limits(**definition["limits"]),
-        num_trials=sum(not row.is_open for row in every_row),
-        gpu_hours=sum(run.gpu_seconds for run in ledger.runs(study)) / 3600,
         data_path=Path(definition["data"]["path"]).absolute(),
         tokenizer_path=Path(definition["data"]["tokenizer"]).absolute(),
-        seeds=rung_definition["seeds"],
+        seeds=rung["seeds"],
         source=bundle(recipe, budget).source,  # today's; export ships it only if it packs to the code that ran
+        **facts,
     )
-    return Claim(entry=entry, origin=origin, runs=[seed_run(ledger, row) for row in seeds])
 
 
-def last_with_feasible(rows_of: dict[str, list[TrialRow]], study: str) -> str:
-    """The last rung with a feasible trial.
+def search_facts(
+    ledger: Ledger, study: str, rows_of: Mapping[str, Sequence[TrialRow]], same: Sequence[TrialRow]
+) -> dict[str, Any]:
+    """What the search took and how its rungs agree, as fields of Origin.
+
+    Args:
+        rows_of: trials by rung, in the study's order.
+        same: trials of the chosen recipe in its rung.
+    """
+    every_row = [row for rows in rows_of.values() for row in rows]
+    return {
+        "num_trials": sum(not row.is_open for row in every_row),
+        "gpu_hours": sum(run.gpu_seconds for run in ledger.runs(study)) / 3600,
+        "unfeasible": {row.attributes["seed"]: left_out(row) for row in same if row.status is not TrialStatus.FEASIBLE},
+        "lost": [lost_line(row) for row in same if row.status is TrialStatus.LOST],
+        "num_recipes": num_measured_recipes(rows_of[same[0].rung]),
+        "rank_correlations": [
+            RankCorrelation(low=low, high=high, **rank_correlation(rows_of[low], rows_of[high]))
+            for low, high in itertools.pairwise(rows_of)
+        ],
+    }
+
+
+def left_out(row: TrialRow) -> LeftOut:
+    """Why a trial's seed has no feasible result; of several trials of a seed, the last one tells."""
+    reason = f"{row.status.value} {row.reason}".rstrip()
+    return LeftOut(seed=row.attributes["seed"], reason=reason, artifact_bytes=row.artifact_bytes)
+
+
+def lost_line(row: TrialRow) -> str:
+    """A run that the machine or the user ended."""
+    kind = "lost" if row.failure is None else row.failure.value
+    return f"trial {row.number}, seed {row.attributes['seed']}: {kind}: {row.reason or 'no reason known'}"
+
+
+def num_measured_recipes(rows: Sequence[TrialRow]) -> int:
+    """How many recipes a rung has measured."""
+    return len({row.attributes["recipe_hash"] for row in rows if row.val_bpb is not None and not row.is_copy})
+
+
+def last_measured(rows_of: Mapping[str, Sequence[TrialRow]], study: str) -> str:
+    """The last rung with a measured trial. An earlier one must be asked for: its budget is another.
 
     Raises:
         SubmissionError: none has one.
     """
-    with_feasible = [name for name, rows in rows_of.items() if top_recipes(rows, 1)]
-    if not with_feasible:
+    measured = [name for name, rows in rows_of.items() if num_measured_recipes(rows)]
+    if not measured:
         raise SubmissionError(f"study {study}: expected a feasible trial to submit, got none yet")
-    return with_feasible[-1]
+    return measured[-1]
 
 
 def chosen_trial(rows: Sequence[TrialRow], rung: str, number: int | None) -> TrialRow:
@@ -85,7 +138,7 @@ def chosen_trial(rows: Sequence[TrialRow], rung: str, number: int | None) -> Tri
     if number is None:
         best = top_recipes(rows, 1)
         if not best:
-            raise SubmissionError(f"rung {rung}: expected a feasible trial to submit, got none")
+            raise SubmissionError(f"rung {rung}: expected a feasible trial to submit, got {best_of_none(rows)}")
         return best[0]
     if not 0 <= number < len(rows):
         raise SubmissionError(f"rung {rung}: trial must be 0 to {len(rows) - 1}, got {number}")
@@ -99,13 +152,33 @@ def chosen_trial(rows: Sequence[TrialRow], rung: str, number: int | None) -> Tri
     return row
 
 
-def seed_run(ledger: Ledger, row: TrialRow) -> SeedRun:
+def best_of_none(rows: Sequence[TrialRow]) -> str:
+    """The best trial of a rung without a feasible one, and what is wrong with it."""
+    measured = [(row.val_bpb, row.number, row) for row in rows if row.val_bpb is not None]
+    if not measured:
+        return "none"
+    row = min(measured)[-1]
+    return f"trial {row.number} as the best: {row.status.value} {row.reason}; --rung names an earlier rung".rstrip()
+
+
+def seed_run(ledger: Ledger, row: TrialRow, budget: Budget) -> SeedRun:
     """The run behind a feasible trial, as the ledger has it.
 
     Raises:
-        SubmissionError: the ledger holds no measurement for it.
+        SubmissionError: the ledger holds no measurement for it, or one of another seed, score or number of ranks.
     """
-    record = ledger.get(row.attributes["run_id"])
-    if not isinstance(record.outcome, Measurement):
-        raise SubmissionError(f"trial {row.rung}/{row.number}: expected a measured run, got {record.state.value}")
-    return SeedRun(folder=Path(record.folder), measurement=record.outcome, code_sha256=record.code_sha256)
+    record, trial = ledger.get(row.attributes["run_id"]), f"trial {row.rung}/{row.number}"
+    one = record.outcome
+    if not isinstance(one, Measurement):
+        raise SubmissionError(f"{trial}: expected a measured run, got {record.state.value}")
+    for name, expected, got in (
+        ("seed", row.attributes["seed"], one.seed),
+        ("val_bpb", row.val_bpb, one.val_bpb),
+        ("artifact_bytes", row.artifact_bytes, one.artifact_bytes),
+        ("world_size", budget.world_size, one.world_size),
+    ):
+        if got != expected:
+            raise SubmissionError(f"{trial}: {name}: expected {expected}, as told, got {got} in run {record.run_id}")
+    return SeedRun(
+        folder=Path(record.folder), measurement=one, code_sha256=record.code_sha256, log_sha256=record.log_sha256
+    )

@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from collections.abc import Collection
 from typing import Any
 
 from search.claim import TRACK_ARTIFACT_BYTES, TRACK_SECONDS, Claim
@@ -12,10 +13,23 @@ from trainer.store_config import Compressor
 # Packages whose name on PyPI is not the name they are imported by.
 PYPI_NAMES = {"flash_attn": "flash-attn", "yaml": "pyyaml"}
 COMPRESSOR_PACKAGES = {Compressor.ZSTD: "zstandard", Compressor.BROTLI: "brotli"}
+PROVIDED = frozenset({"numpy", "sentencepiece", "torch"})  # what every environment of the challenge has
+# What the compliance list says that only the code shows, and the rules of its review that it would break.
+REVIEWED = {
+    "no_slot": ("slot", "target-leak", "opaque"),
+    "no_pre_quant_ttt": ("val-in-training", "val-in-quantization", "opaque"),
+    "no_etlb": ("slot", "opaque"),
+    "no_ngram_cache": ("ngram-target", "opaque"),
+    "score_first_ttt": ("ttt-order", "train-in-eval", "opaque"),
+}
 
 
-def submission_fields(claim: Claim) -> dict[str, Any]:
-    """submission.json, keys in the order the challenge's own files have them."""
+def submission_fields(claim: Claim, broken: Collection[str] = ()) -> dict[str, Any]:
+    """submission.json, keys in the order the challenge's own files have them.
+
+    Args:
+        broken: rules that the review of the shipped code has findings against.
+    """
     measurements = claim.measurements
     return {
         "author": claim.entry.author,
@@ -33,9 +47,9 @@ def submission_fields(claim: Claim) -> dict[str, Any]:
         "bytes_total": claim.artifact_bytes,
         "bytes_code": measurements[0].code_bytes,
         "hardware": claim.hardware,
-        "pytorch_version": measurements[0].torch_version,
+        "pytorch_version": "; ".join(sorted({one.torch_version for one in measurements})),
         "technique_summary": claim.techniques,
-        "compliance": compliance(measurements),
+        "compliance": compliance(measurements, broken),
         "base_pr": claim.entry.base_pr,
     }
 
@@ -53,18 +67,17 @@ def seed_result(one: Measurement) -> dict[str, float | int]:
     }
 
 
-def compliance(measurements: list[Measurement]) -> dict[str, bool]:
-    """The challenge's rules, one by one. The trainer adapts nothing while it scores, so the last five hold anyway."""
+def compliance(measurements: list[Measurement], broken: Collection[str]) -> dict[str, bool]:
+    """The challenge's rules, one by one: limits as measured, the rest as the review of the shipped code found it.
+
+    score_first_ttt holds where nothing adapts, too: what is not scored first is what it forbids.
+    """
     return {
         "train_under_600s": all(one.train_seconds <= TRACK_SECONDS for one in measurements),
         "artifact_under_16mb": all(one.artifact_bytes <= TRACK_ARTIFACT_BYTES for one in measurements),
         "eval_under_600s": all(one.eval_seconds <= TRACK_SECONDS for one in measurements),
         "three_seeds": len(measurements) >= 3,
-        "no_slot": True,
-        "no_pre_quant_ttt": True,
-        "no_etlb": True,
-        "no_ngram_cache": True,
-        "score_first_ttt": True,
+        **{name: not any(rule in broken for rule in rules) for name, rules in REVIEWED.items()},
     }
 
 
@@ -78,8 +91,8 @@ def library_roots(tree: ast.Module) -> set[str]:
     return roots - set(sys.stdlib_module_names)
 
 
-def requirements(claim: Claim, code: str) -> str:
-    """requirements.txt: what the trainer imports, and the compressor's package; torch as measured.
+def needed_packages(claim: Claim, code: str) -> tuple[str, ...]:
+    """What pip must install, with torch and the compressors as measured: another version may pack to other bytes.
 
     Args:
         code: the trainer's source, unpacked.
@@ -88,9 +101,32 @@ def requirements(claim: Claim, code: str) -> str:
     names = {PYPI_NAMES.get(root, root) for root in library_roots(ast.parse(code))}
     # A local version such as 2.13.0+cpu is on no index.
     versions = {"torch": measurement.torch_version.split("+")[0]}
-    if package := COMPRESSOR_PACKAGES.get(claim.origin.recipe.compressor):
-        names.add(package)
-        versions[package] = measurement.compressor_version  # another one may pack to other bytes
-    lines = [f"{name}=={versions[name]}" if name in versions else name for name in sorted(names)]
+    packages = compressor_packages(claim.origin.recipe.compressor, measurement.compressor_version)
+    names |= packages.keys()
+    versions |= packages
+    return tuple(f"{name}=={versions[name]}" if name in versions else name for name in sorted(names))
+
+
+def compressor_packages(compressor: Compressor, version: str) -> dict[str, str]:
+    """Packages of a compressor with their versions.
+
+    Args:
+        version: as measured; for BEST, names and versions of all that were tried.
+    """
+    if compressor is not Compressor.BEST:
+        return {package: version for name, package in COMPRESSOR_PACKAGES.items() if name is compressor}
+    tried = dict(one.split(" ", 1) for one in version.split(", ") if " " in one)
+    return {package: tried[name.value] for name, package in COMPRESSOR_PACKAGES.items() if name.value in tried}
+
+
+def requirements(claim: Claim, code: str) -> str:
+    """requirements.txt; "" where every environment of the challenge has all that the code needs.
+
+    Args:
+        code: the trainer's source, unpacked.
+    """
+    needed, measurement = needed_packages(claim, code), claim.measurements[0]
+    if all(package.partition("==")[0] in PROVIDED for package in needed):
+        return ""
     head = f"# Measured with Python {measurement.python_version}, torch {measurement.torch_version}."
-    return "\n".join([head, *lines]) + "\n"
+    return "\n".join([head, *needed]) + "\n"

@@ -6,8 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from search.bundle import pack
-from search.claim import Claim, Entry, Origin, SeedRun
+from search.claim import Claim, Entry, Origin, Reference, SeedRun
 from search.spec_parts import Limits
+from search.track import Track
 from trainer.config import Budget, Recipe
 from trainer.events import Packed, Scored, TrainStep, TrainStopped, Validated, render
 from trainer.result import Measurement
@@ -118,12 +119,18 @@ def make_run(folder: Path, seed: int, code: bytes | None = None, **changes: obje
     folder.mkdir(parents=True)
     (folder / "train_gpt.py").write_bytes(code)
     (folder / "weights.bin").write_bytes(WEIGHTS)
-    (folder / "train.log").write_text(log_of(one))
-    return SeedRun(folder=folder, measurement=one, code_sha256=hashlib.sha256(code).hexdigest())
+    log = log_of(one).encode()
+    (folder / "train.log").write_bytes(log)
+    return SeedRun(
+        folder=folder,
+        measurement=one,
+        code_sha256=hashlib.sha256(code).hexdigest(),
+        log_sha256=hashlib.sha256(log).hexdigest(),
+    )
 
 
 def make_claim(folder: Path, *runs: SeedRun, **changes: object) -> Claim:
-    """A claim of three seeds, unless runs are given; changes are fields of Origin."""
+    """A record of three seeds, or a claim of the runs that are given; changes are fields of Origin."""
     data = folder / "data"
     data.mkdir(exist_ok=True)
     (data / "tokenizer.model").write_bytes(b"tokenizer")
@@ -139,8 +146,16 @@ def make_claim(folder: Path, *runs: SeedRun, **changes: object) -> Claim:
         "data_path": data,
         "tokenizer_path": data / "tokenizer.model",
     }
+    if not runs:
+        origin["seeds"] = (1337, 42, 7)
     return Claim(
-        entry=Entry(author="A. Player", github_id="player", date="2026-04-01"),
+        entry=Entry(
+            author="A. Player",
+            github_id="player",
+            date="2026-04-01",
+            track=Track.NON_RECORD if runs else Track.RECORD,
+            reference=None if runs else Reference(loss=2.1),
+        ),
         origin=Origin(**(origin | changes)),  # pyright: ignore[reportArgumentType]
         runs=runs or [make_run(folder / f"run{seed}", seed) for seed in (1337, 42, 7)],
     )
