@@ -1,7 +1,7 @@
 """Runs as `python -m search.verify.confine STATUS < policy`: gives up its rights, then becomes the untrusted command.
 
 A process of its own, so that nothing of this program's memory, threads or open files is there to be reached. What goes
-wrong before the command starts is written to the file descriptor STATUS, which closes empty when all went well.
+wrong before the command starts is written to the file descriptor STATUS, which holds STARTING alone when all went well.
 
 By namespaces (user, network, processes, mounts, IPC): the command sees a root made of the allowed paths only, has a
 network of its own with nothing but loopback in it, sees no process but its own, and dies with them as one.
@@ -26,6 +26,7 @@ from typing import NoReturn
 from search.verify import kernel
 
 FAILED = 125  # exit code where the status says why
+STARTING = "+"
 # Families that a network namespace or a root of one's own contains. Not so AF_VSOCK, which reaches the host of a VM.
 CONTAINED_FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
 # io_uring makes sockets past a filter; keyrings, BPF and performance counters know what other processes do.
@@ -40,6 +41,7 @@ DENIED_OUTSIDE_NAMESPACES = (
     *("removexattr", "lremovexattr", "fremovexattr", "setxattrat", "removexattrat"),
     *("shmget", "semget", "msgget", "mq_open"),
 )
+LEAST_PIDS = 400  # the kernel takes no fewer than 301
 ROOT_LINKS = ("bin", "sbin", "lib", "lib32", "lib64")
 DEVICE_LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 # Of a /proc shared with other programs: what libraries ask about the machine, nothing about others' processes.
@@ -61,7 +63,7 @@ class Policy:
         temporary: what the command sees as /tmp.
         data_bytes: of memory that a process may write, mapped or not; None for GPUs, whose driver maps all there is.
         file_bytes: a file may grow to.
-        processes: and threads at a time.
+        tasks: processes and threads at a time.
         shared_bytes: of /dev/shm.
     """
 
@@ -75,7 +77,7 @@ class Policy:
     writable: list[str]
     data_bytes: int | None
     file_bytes: int
-    processes: int
+    tasks: int
     shared_bytes: int
 
 
@@ -165,9 +167,9 @@ def become_init(policy: Policy, status: int) -> NoReturn:
     """The first process of its namespace: when it ends, the kernel ends all others there."""
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL, "die with the parent")
     if not policy.by_namespaces:
-        become_command(policy)
+        become_command(policy, status)
     enter_private_root(policy)
-    fork(status, lambda: become_command(policy))
+    fork(status, lambda: become_command(policy, status))
 
 
 def leave_namespaces() -> None:
@@ -203,6 +205,8 @@ def enter_private_root(policy: Policy) -> None:
     for path, is_read_only in sorted(paths, key=lambda one: len(Path(one[0]).parts)):
         show(Path(path), root, is_read_only=is_read_only)
     kernel.enter_root(root)
+    with suppress(OSError):  # a namespace's own number since Linux 6.14; root knows no other limit of processes
+        Path("/proc/sys/kernel/pid_max").write_text(str(max(policy.tasks, LEAST_PIDS)))
 
 
 def show(path: Path, root: Path, *, is_read_only: bool) -> None:
@@ -221,7 +225,7 @@ def show(path: Path, root: Path, *, is_read_only: bool) -> None:
         kernel.make_read_only(target)
 
 
-def become_command(policy: Policy) -> NoReturn:
+def become_command(policy: Policy, status: int) -> NoReturn:
     """Give up what is left, and become the command."""
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL, "die with the parent")
     os.chdir(policy.folder)
@@ -238,6 +242,7 @@ def become_command(policy: Policy) -> NoReturn:
     kernel.drop_capabilities()
     kernel.restrict_files(readable, writable, denies_tcp=not policy.by_namespaces)
     kernel.restrict_calls(families, denied)
+    os.write(status, STARTING.encode())
     os.execv(policy.command[0], policy.command)
 
 
@@ -245,7 +250,7 @@ def limit(policy: Policy) -> None:
     """Resource limits; where the host's own are lower, those stay."""
     wanted = {resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: policy.file_bytes}
     if policy.by_namespaces:  # elsewhere it counts whatever else this user runs
-        wanted[resource.RLIMIT_NPROC] = policy.processes
+        wanted[resource.RLIMIT_NPROC] = policy.tasks
     if policy.data_bytes is not None:
         wanted[resource.RLIMIT_DATA] = policy.data_bytes
     for name, value in wanted.items():

@@ -6,6 +6,7 @@ processes together, is watched from here, and the command is killed with all it 
 
 import json
 import os
+import resource
 import site
 import subprocess
 import sys
@@ -21,13 +22,14 @@ from pathlib import Path
 import psutil
 
 from search.errors import SubmissionError
-from search.verify.confine import FAILED, Policy
+from search.verify.confine import STARTING, Policy, descendants
 
 ROOT = Path(__file__).parents[2]
 WATCH_SECONDS = 0.1
 DISK_SECONDS = 3.0  # between two looks at how much was written
 END_SECONDS = 10.0
 MAX_FILES = 200_000
+TASKS_PER_PROCESS = 4  # the kernel counts threads, most of them in few processes; the watch counts processes
 MOUNT_POINT, HOME, TEMPORARY = "root", "home", "home/tmp"  # in a folder made for one command
 # The Python installation comes on top. Of /etc only what has no secrets: root could read its own.
 SYSTEM = (
@@ -62,13 +64,13 @@ class Limits:
     Attributes:
         memory_bytes: of all its processes; three quarters of this host's unless given.
         disk_bytes: in its folder, its caches and its output.
-        processes: at a time.
+        processes: at a time; torch compiles with up to 32 of them a rank.
     """
 
     seconds: float
     memory_bytes: int = field(default_factory=lambda: psutil.virtual_memory().total * 3 // 4)
     disk_bytes: int = 32 * 2**30
-    processes: int = 1024
+    processes: int = 192
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,12 +154,12 @@ def _attempt(job: Job, base: Path, way: Way) -> Ended | str:
         with process.stdin as stdin, suppress(BrokenPipeError):
             stdin.write(json.dumps(asdict(policy)).encode())
         with os.fdopen(reading, "rb") as status:
-            refusal = status.read().decode(errors="replace")
-        killed = None if refusal else _watch(process, job, base / HOME)
+            said = status.read().decode(errors="replace")
+        killed = _watch(process, job, base / HOME) if said == STARTING else None
     finally:
-        _end(process)
-    if process.returncode == FAILED and refusal:
-        return refusal
+        _end(process, way)
+    if said != STARTING:
+        return said.removeprefix(STARTING) or f"exit code {process.returncode} before it started"
     seconds = time.monotonic() - started
     return Ended(exit_code=process.returncode, seconds=seconds, killed=killed, way=way)
 
@@ -179,7 +181,7 @@ def policy_of(job: Job, base: Path, way: Way) -> Policy:
         writable=[str(job.folder.absolute()), str(base / HOME), *DEVICES, *devices],
         data_bytes=None if job.num_gpus else limits.memory_bytes,
         file_bytes=limits.disk_bytes,
-        processes=8 * limits.processes,  # it counts threads; the watch counts processes
+        tasks=TASKS_PER_PROCESS * limits.processes,
         shared_bytes=limits.memory_bytes // 4,
     )
 
@@ -232,24 +234,30 @@ def _watch(process: subprocess.Popen[bytes], job: Job, home: Path) -> str | None
 
 
 def _over_memory(pid: int, limits: Limits) -> str | None:
-    """Whether a process and its descendants are too many, or hold too much memory together."""
-    try:
-        family = psutil.Process(pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return None
+    """Whether the processes below one are too many, or hold too much memory together."""
+    family = descendants(pid)
     if len(family) > limits.processes:
         return f"more than {limits.processes} processes"
-    if sum(_memory(member, "memory_info", "rss") for member in family) <= limits.memory_bytes:
+    if sum(map(_resident_bytes, family)) <= limits.memory_bytes:
         return None
     # What processes share counts once for each above; the exact number takes longer.
-    if sum(_memory(member, "memory_full_info", "pss") for member in family) > limits.memory_bytes:
+    if sum(map(_own_bytes, family)) > limits.memory_bytes:
         return f"more than {limits.memory_bytes:,} bytes of memory"
     return None
 
 
-def _memory(process: psutil.Process, how: str, what: str) -> int:
-    with suppress(psutil.Error):
-        return getattr(getattr(process, how)(), what)
+def _resident_bytes(pid: int) -> int:
+    with suppress(OSError):  # it ended
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
+    return 0
+
+
+def _own_bytes(pid: int) -> int:
+    """Resident bytes, those shared by n processes counted as an n-th."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
     return 0
 
 
@@ -269,16 +277,18 @@ def _over_disk(paths: Sequence[Path], limits: Limits) -> str | None:
     return None
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the isolated process, which takes its descendants along; whoever is left is killed from here."""
-    with suppress(psutil.NoSuchProcess):
-        descendants = psutil.Process(process.pid).children(recursive=True)
-        process.terminate()
+def _end(process: subprocess.Popen[bytes], way: Way) -> None:
+    """End the isolated process and all below it."""
+    left: list[psutil.Process] = []
+    for pid in descendants(process.pid):
+        with suppress(psutil.NoSuchProcess):
+            left.append(psutil.Process(pid))
+    if way is Way.LANDLOCK:
+        process.terminate()  # it collects and kills all below it; whoever is in a namespace dies with its first process
         with suppress(subprocess.TimeoutExpired):
             process.wait(END_SECONDS)
-        for left in descendants:
-            with suppress(psutil.NoSuchProcess):
-                left.kill()
-        psutil.wait_procs(descendants, timeout=END_SECONDS)
     process.kill()
     process.wait()
+    for one in psutil.wait_procs(left, timeout=END_SECONDS)[1]:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
