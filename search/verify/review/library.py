@@ -1,0 +1,114 @@
+"""Imports, and calls of what the script does not define itself."""
+
+import ast
+import re
+
+from search.verify.review.builtin_calls import BUILTINS
+from search.verify.review.calls import invoke_own
+from search.verify.review.file_calls import FILES
+from search.verify.review.machine import Call, Machine
+from search.verify.review.methods import call_method
+from search.verify.review.tensor_calls import TENSORS
+from search.verify.review.trace import Kind
+from search.verify.review.values import Flag, Instance, Items, Library, Made, Value, all_marks, const, join, marks_of, ref
+
+# Importing these under a longer name gives the same functions.
+SAME_NAMES = {"torch.nn.functional": "torch.nn.functional", "numpy": "numpy"}
+LABEL = re.compile(r"(?:^|[^a-z])(val_bpb|val_loss|bpb|bits_per_byte|code_size|code_bytes|size)\W{0,4}$", re.I)
+SIZE_LABEL = re.compile(r"(code[ _](?:size|bytes)|bytes_code|submission size|total_bytes|artifact_bytes|total)[^:=]*\W{0,4}$", re.I)
+QUIET = frozenset({"print", "info", "debug", "warning", "log", "write", "error", "append", "add"})
+# Names under which calls matter to the rules, whatever their arguments.
+WATCHED = frozenset(
+    {"os", "posix", "subprocess", "pty", "pexpect", "socket", "urllib", "requests", "httpx", "aiohttp", "shutil"}
+    | {"http", "ftplib", "smtplib", "ctypes", "cffi", "_ctypes", "importlib", "runpy", "marshal", "pickle", "multiprocessing"}
+    | {"sys", "asyncio", "wandb", "huggingface_hub", "datasets", "code", "codeop", "builtins", "pip", "urllib3", "torch"}
+)
+
+
+def import_module(machine: Machine, alias: ast.alias) -> Value:
+    """What `import a.b` or `import a.b as c` binds."""
+    machine.event(Kind.IMPORT, alias.name)
+    return ref(Library(alias.name if alias.asname else alias.name.split(".")[0]))
+
+
+def imported_name(full: str) -> Value:
+    """What `from a import b` binds."""
+    return ref(Library(full))
+
+
+def format_spec_event(machine: Machine, text: str, value: Value) -> None:
+    """Record a number that is written behind a name such as val_bpb or code size."""
+    if SIZE_LABEL.search(text):
+        machine.event(Kind.REPORT, "size", marks_of(value), consts=value.consts if not value.is_open else ())
+    elif found := LABEL.search(text):
+        consts = value.consts if not value.is_open else ()
+        machine.event(Kind.REPORT, found.group(1).lower(), marks_of(value), consts=consts)
+
+
+def invoke(machine: Machine, call: Call) -> Value:
+    """What a call gives; its effects are followed."""
+    machine.spend()
+    given: list[Value] = []
+    for thing in call.callee.refs:
+        if isinstance(thing, Library):
+            given.append(call_library(machine, call, thing.name))
+        elif (value := invoke_own(machine, call, thing)) is not None:
+            given.append(value)
+    if given:
+        return join(*given)
+    if call.receiver is not None:
+        return call_method(machine, call)
+    spread(call)
+    return Value(all_marks(call.values) | call.callee.marks)
+
+
+def call_library(machine: Machine, call: Call, name: str) -> Value:
+    """What a library's function gives."""
+    last = name.split(".")[-1]
+    if name.split(".")[0] in WATCHED or "." not in name:
+        texts = tuple(text for value in call.args[:1] for text in literal_texts(value))
+        is_known = bool(call.args) and not call.args[0].is_open
+        machine.event(Kind.CALL, name, all_marks(call.values), consts=texts if texts or not is_known else ())
+    for table in (BUILTINS, FILES, TENSORS):
+        function = table.get(name) or table.get(f".{last}")
+        if function is not None:
+            return function(machine, call, name)
+    spread(call)
+    marks = all_marks(call.values)
+    if last[:1].isupper():
+        return Value(marks, (), (Made(name, machine.number()),))
+    kept = tuple(one for value in call.args[:1] for one in value.refs if isinstance(one, Instance))
+    return Value(marks, (), kept)
+
+
+def literal_texts(value: Value) -> list[str]:
+    """The words of a command: a string, or a list of them."""
+    if value.texts:
+        return value.texts
+    for one in value.refs:
+        if isinstance(one, Items):
+            return [item.texts[0] if item.texts else "\0" for item in one.items]
+    return []
+
+
+def spread(call: Call) -> None:
+    """Of a call that is a statement of its own: it may write any argument into any other, as a kernel does."""
+    if call.name in QUIET or not is_kernel(call):
+        return
+    marks = all_marks(call.values)
+    for value in call.args:
+        if not value.consts and not value.refs:
+            value.add(marks)
+
+
+def is_kernel(call: Call) -> bool:
+    """Whether a call is one of something indexed, as a kernel and its grid are, or of an operator of the script's own."""
+    node = call.node
+    if node is None:
+        return False
+    return isinstance(node.func, ast.Subscript) or (
+        isinstance(node.func, ast.Attribute) and ast.unparse(node.func).startswith("torch.ops.")
+    )
+
+
+__all__ = ["SAME_NAMES", "Flag", "call_library", "const", "format_spec_event", "import_module", "imported_name", "invoke"]
