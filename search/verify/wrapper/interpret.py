@@ -1,0 +1,179 @@
+"""Statements of strangers' code, followed as far as constants go, to find the code that it unpacks and executes."""
+
+import ast
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from search.verify.python_text import MAX_TOKENS, count_tokens, parse
+from search.verify.wrapper.decoders import OpaqueError
+from search.verify.wrapper.statements import STOPPED, Return, Statements
+from search.verify.wrapper.syntax import bound, executing, functions, literals, mentioned, needed, parameters
+from search.verify.wrapper.values import UNKNOWN, Named, Scope
+
+MAX_LAYERS = 8  # wrappers in wrappers; real ones have one, rarely two
+MAX_PAYLOADS = 64
+EXECUTES = frozenset({"builtins.exec", "builtins.eval", "runpy.run_path", "runpy.run_module", "marshal.loads"})
+# A string that is evaluated is a setting, unless it is made by one of these.
+UNPACKS = frozenset(
+    {"decompress", "decode", "fromhex", "unhexlify", "read", "read_text", "read_bytes", "loads", "join", "open"}
+    | {"b64decode", "b85decode", "a85decode", "b32decode", "b16decode", "chr", "bytes", "reversed", "compile"}
+)
+
+
+@dataclass(slots=True, eq=False)
+class Layer:
+    """A text, and the texts that it executes.
+
+    Attributes:
+        is_pure: it does nothing but unpack and execute them.
+        is_visible: it stands in the text around it as it is, not packed.
+    """
+
+    text: str
+    is_visible: bool = False
+    is_pure: bool = True
+    children: list["Layer"] = field(default_factory=list)
+
+    @property
+    def flat(self) -> str:
+        """The code that is left to read: of a wrapper, what it executes; else both."""
+        if not self.children:
+            return self.text
+        inner = [child.flat for child in self.children]
+        is_wrapper = self.is_pure and not any(child.is_visible for child in self.children)
+        return "\n".join(inner if is_wrapper else [self.text, *inner])
+
+    @property
+    def height(self) -> int:
+        """How many layers are around the innermost text."""
+        return max((child.height + 1 for child in self.children), default=0)
+
+
+class Interpreter(Statements):
+    """Follows a file's statements.
+
+    Attributes:
+        failures: what is executed and could not be read, with the line that does.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.failures: dict[ast.AST, str] = {}
+        self.accounted: set[ast.AST] = set()
+        self.stack: list[Layer] = []
+        self.literals: list[frozenset[str]] = []
+        self.names: list[frozenset[str]] = []
+        self.tokens = self.payloads = 0
+
+    @property
+    def layer(self) -> Layer:
+        """The text whose statements are followed now."""
+        return self.stack[-1]
+
+    def follow(self, text: str, is_visible: bool = False) -> Layer:
+        """A text with everything that it executes.
+
+        Raises:
+            OpaqueError: it is no Python, or too much.
+        """
+        self.tokens += count_tokens(text)
+        if self.tokens > MAX_TOKENS + len(self.stack) * MAX_TOKENS // 50:
+            raise OpaqueError(f"code of more than {MAX_TOKENS} tokens")
+        try:
+            tree = parse(text)
+        except SyntaxError as error:
+            raise OpaqueError(f"a payload that is not Python ({error.msg})") from error
+        layer = Layer(text, is_visible)
+        if self.stack and self.names[-1] & needed(tree):
+            self.taint()  # what it executes uses what it defines
+        self.stack.append(layer)
+        self.names.append(bound(tree))
+        self.literals.append(frozenset(literals(tree)))
+        self.module.names["__doc__"] = ast.get_docstring(tree, clean=False)
+        self.block(tree.body, self.module)
+        self.uncalled(tree)
+        self.unaccounted(tree)
+        self.stack.pop()
+        self.literals.pop()
+        self.names.pop()
+        return layer
+
+    def execute(self, text: str) -> None:
+        """Follow code that is executed."""
+        if len(self.stack) > MAX_LAYERS:
+            raise OpaqueError(f"more than {MAX_LAYERS} wrappers in one another")
+        self.payloads += 1
+        if self.payloads > MAX_PAYLOADS:
+            raise OpaqueError(f"more than {MAX_PAYLOADS} payloads")
+        self.layer.children.append(self.follow(text, text in self.literals[-1]))
+
+    def taint(self) -> None:
+        """Note that the text does something besides unpacking another."""
+        self.layer.is_pure = False
+
+    def expression(self, text: str) -> Any:
+        """What eval returns."""
+        self.execute(text.strip())
+        statement = parse(text.strip()).body[0]
+        if not isinstance(statement, ast.Expr):
+            raise OpaqueError("eval of statements")
+        return self.evaluate(statement.value, self.module)
+
+    def _call(self, node: ast.Call, scope: Scope) -> Any:
+        function = self.evaluate(node.func, scope)
+        is_executing = isinstance(function, Named) and function.path in EXECUTES
+        try:
+            arguments, keywords = self.arguments(node, scope)
+            found = self.call(function, arguments, keywords, node)
+        except STOPPED as error:
+            if is_executing:
+                self.account(function)
+                self.fail(function.path, node, error)
+            raise
+        if is_executing:
+            self.account(function)
+        return found
+
+    def apply(self, function: object, *arguments: Any) -> Any:
+        """What a function returns for one element."""
+        found = super().apply(function, *arguments)
+        if isinstance(function, Named):
+            self.account(function)
+        return found
+
+    def account(self, function: object) -> None:
+        """Note that the code executed by this mention of exec is known, or its failure told."""
+        if isinstance(function, Named) and function.origin is not None:
+            self.accounted.add(function.origin)
+
+    def fail(self, path: str, node: ast.AST, error: Exception) -> None:
+        """Note something executed that cannot be read."""
+        if path == "builtins.eval" and not any(name in UNPACKS for name in mentioned(node)):
+            return  # the rules say what they think of eval
+        name = path.removeprefix("builtins.")
+        why = str(error) if isinstance(error, OpaqueError) else f"{type(error).__name__}: {error}"
+        self.failures[node] = f"expected executed code that can be read, got {name} of {why}"
+
+    def uncalled(self, tree: ast.Module) -> None:
+        """Follow functions that nothing seen so far calls, if they execute something: their arguments are unknown."""
+        for node in functions(tree):
+            if node not in self.called:
+                self.taint()
+                scope = Scope(self.module, {one.arg: UNKNOWN for one in parameters(node)})
+                with suppress(Return):
+                    self.block(node.body, scope)
+
+    def unaccounted(self, tree: ast.Module) -> None:
+        """Whatever else of a text executes something: it is read now, or noted as a failure."""
+        for node, call in executing(tree):
+            if node in self.accounted or (isinstance(node, ast.Name) and node.id in self.module.names):
+                continue
+            self.taint()
+            if call is not None:
+                with suppress(*STOPPED):
+                    self.evaluate(call, self.module)
+            if node not in self.accounted and (call is None or call not in self.failures):
+                name = ast.unparse(node)
+                path = "builtins.eval" if name == "eval" else name
+                self.fail(path, call or node, OpaqueError("something that is not in the text"))

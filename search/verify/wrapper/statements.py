@@ -1,0 +1,226 @@
+"""Statements of strangers' code, followed as far as constants go."""
+
+import ast
+from contextlib import suppress
+from typing import Any
+
+from search.verify.wrapper.decoders import OpaqueError
+from search.verify.wrapper.effects import Effects
+from search.verify.wrapper.known import DECOMPRESS
+from search.verify.wrapper.operators import COMPUTE_ERRORS, compute, truth
+from search.verify.wrapper.syntax import assigned, blocks, parameters
+from search.verify.wrapper.values import UNKNOWN, Function, Named, Scope
+
+STOPPED = (OpaqueError, *COMPUTE_ERRORS)
+MAX_CALLS = 20  # in one another
+# Modules whose import tells a reviewer nothing once the payload is open.
+HARMLESS = frozenset(
+    {"ast", "base64", "binascii", "brotli", "builtins", "bz2", "codecs", "compression", "functools", "gzip", "hashlib"}
+    | {"importlib", "inspect", "io", "itertools", "linecache", "lzma", "operator", "os", "pathlib", "re", "runpy"}
+    | {"string", "struct", "sys", "tempfile", "textwrap", "types", "zlib", "zstandard", "zstd", "__future__"}
+)
+
+
+class Return(Exception):
+    """A function returns."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        super().__init__()
+
+
+class Statements(Effects):
+    """Follows statements.
+
+    Attributes:
+        called: functions of the code that were followed.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.called: set[ast.AST] = set()
+        self.depth = 0
+
+    def taint(self) -> None:
+        """Note that the text does something besides unpacking another."""
+        raise NotImplementedError
+
+    def block(self, statements: list[ast.stmt], scope: Scope) -> None:
+        """Follow statements; what one of them assigns is unknown where it cannot be computed."""
+        for node in statements:
+            try:
+                self.budget.step()
+                self.statement(node, scope)
+            except STOPPED:
+                self.taint()
+                self.explore(node, scope)
+                for name in assigned([node]):
+                    scope.names[name] = UNKNOWN
+
+    def explore(self, statement: ast.stmt, scope: Scope) -> None:
+        """Decompress what a statement decompresses, though it cannot be followed as a whole."""
+        if next(blocks(statement), None) is not None:
+            return
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Call):
+                with suppress(*STOPPED):
+                    function = self.evaluate(node.func, scope)
+                    if isinstance(function, Named) and function.path in DECOMPRESS:
+                        self.evaluate(node, scope)
+
+    def statement(self, node: ast.stmt, scope: Scope) -> None:
+        """Follow one statement."""
+        follow = getattr(self, f"_{type(node).__name__.lower()}", None)
+        if follow is None:
+            self.taint()
+            for inner in blocks(node):
+                self.block(inner, Scope(scope))
+            return
+        follow(node, scope)
+
+    def _expr(self, node: ast.Expr, scope: Scope) -> None:
+        self.evaluate(node.value, scope)
+
+    def _assign(self, node: ast.Assign, scope: Scope) -> None:
+        value = self.evaluate(node.value, scope)
+        for target in node.targets:
+            self.bind(target, value, scope)
+
+    def _annassign(self, node: ast.AnnAssign, scope: Scope) -> None:
+        if node.value is not None:
+            self.bind(node.target, self.evaluate(node.value, scope), scope)
+
+    def _augassign(self, node: ast.AugAssign, scope: Scope) -> None:
+        if not isinstance(node.target, ast.Name):
+            raise OpaqueError("an element that is changed")
+        left = self._name(ast.Name(node.target.id, ast.Load()), scope)
+        value = compute(node.op, left, self.evaluate(node.value, scope), self.budget)
+        scope.names[node.target.id] = self.kept(value)
+
+    def _pass(self, node: ast.Pass, scope: Scope) -> None:
+        pass
+
+    def _delete(self, node: ast.Delete, scope: Scope) -> None:
+        for target in node.targets:
+            if isinstance(target, ast.Name):
+                scope.names.pop(target.id, None)
+
+    def _import(self, node: ast.Import, scope: Scope) -> None:
+        for alias in node.names:
+            root = alias.name.partition(".")[0]
+            if root not in HARMLESS:
+                self.taint()
+            scope.names[alias.asname or root] = Named(alias.name if alias.asname else root)
+
+    def _importfrom(self, node: ast.ImportFrom, scope: Scope) -> None:
+        module = "" if node.level else node.module or ""
+        for alias in node.names:
+            if module.partition(".")[0] not in HARMLESS or alias.name == "*":
+                self.taint()
+            value = self.attribute(Named(module), alias.name, node) if module else UNKNOWN
+            scope.names[alias.asname or alias.name] = value
+
+    def _if(self, node: ast.If, scope: Scope) -> None:
+        try:
+            is_so = truth(self.evaluate(node.test, scope))
+        except STOPPED:
+            self.block(node.body, scope)
+            self.block(node.orelse, scope)
+            raise
+        self.block(node.body if is_so else node.orelse, scope)
+
+    def _try(self, node: ast.Try, scope: Scope) -> None:
+        self.block(node.body, scope)
+        for handler in node.handlers:
+            self.block(handler.body, Scope(scope))
+        self.block([*node.orelse, *node.finalbody], scope)
+
+    def _raise(self, node: ast.Raise, scope: Scope) -> None:
+        pass
+
+    def _with(self, node: ast.With, scope: Scope) -> None:
+        for item in node.items:
+            try:
+                value = self.evaluate(item.context_expr, scope)
+            except STOPPED:
+                value = UNKNOWN
+                self.taint()
+            if item.optional_vars is not None:
+                self.bind(item.optional_vars, value, scope)
+        self.block(node.body, scope)
+
+    def _for(self, node: ast.For, scope: Scope) -> None:
+        try:
+            values = self.evaluate(node.iter, scope)
+            for value in values:
+                self.budget.step()
+                self.bind(node.target, value, scope)
+                self.block(node.body, scope)
+        except STOPPED:
+            self.unknown_loop(node, scope)
+            raise
+        self.block(node.orelse, scope)
+
+    def _while(self, node: ast.While, scope: Scope) -> None:
+        try:
+            while truth(self.evaluate(node.test, scope)):
+                self.budget.step()
+                self.block(node.body, scope)
+        except STOPPED:
+            self.unknown_loop(node, scope)
+            raise
+
+    def unknown_loop(self, node: ast.For | ast.While, scope: Scope) -> None:
+        """Follow a loop's body once, whatever it runs over."""
+        for name in assigned([node]):
+            scope.names[name] = UNKNOWN
+        self.block(node.body, scope)
+
+    def _functiondef(self, node: ast.FunctionDef, scope: Scope) -> None:
+        value: object = Function(node, scope)
+        for decorator in reversed(node.decorator_list):
+            value = self.apply(self.evaluate(decorator, scope), value)
+        scope.names[node.name] = value
+
+    def _classdef(self, node: ast.ClassDef, scope: Scope) -> None:
+        self.taint()
+        value: object = UNKNOWN
+        self.block(node.body, Scope(scope))
+        scope.names[node.name] = UNKNOWN
+        for decorator in reversed(node.decorator_list):
+            value = self.apply(self.evaluate(decorator, scope), value)
+
+    def _return(self, node: ast.Return, scope: Scope) -> None:
+        raise Return(None if node.value is None else self.evaluate(node.value, scope))
+
+    def run_function(self, function: Function, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+        """What a function of the code returns."""
+        node, scope = function.node, Scope(function.scope)
+        self.called.add(node)
+        self.pass_arguments(function, scope, arguments, keywords)
+        if isinstance(node, ast.Lambda):
+            return self.evaluate(node.body, scope)
+        self.depth += 1
+        try:
+            if self.depth > MAX_CALLS:
+                raise OpaqueError(f"calls nested more than {MAX_CALLS} deep")
+            self.block(node.body, scope)
+        except Return as returned:
+            return returned.value
+        finally:
+            self.depth -= 1
+        return None
+
+    def pass_arguments(self, function: Function, scope: Scope, values: list[Any], keywords: dict[str, Any]) -> None:
+        """Bind a function's parameters; those whose values are not known are unknown."""
+        some = function.node.args
+        names = [one.arg for one in (*some.posonlyargs, *some.args)]
+        scope.names |= {one.arg: UNKNOWN for one in parameters(function.node)}
+        defaults = zip(reversed(names), reversed(some.defaults), strict=False)
+        named_defaults = zip((one.arg for one in some.kwonlyargs), some.kw_defaults, strict=True)
+        for name, default in (*defaults, *named_defaults):
+            if default is not None:
+                scope.names[name] = self.evaluate(default, function.scope)
+        if some.vararg is not None:
+            scope.names[some.vararg.arg] = tuple(values[len(names) :])
+        scope.names |= dict(zip(names, values, strict=False)) | keywords
