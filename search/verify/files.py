@@ -1,77 +1,108 @@
-"""Which files a submission holds, and what submission.json must say."""
+"""Which files a submission holds, and what they say."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from search.run import CODE_FILE
+from search.verify.claims import Claims, is_record_track, read_claims
+from search.verify.fields import JSON_FILE, field_findings
 from search.verify.finding import Finding, Severity
-from search.verify.folder import log_lines, matching, read_text
+from search.verify.folder import file_names, log_lines, read_text
 from search.verify.log import ChallengeLog, read_log
 from search.verify.strict_json import read_json
 
-JSON_FILE = "submission.json"
 REQUIRED_FILES = ("README.md", JSON_FILE, CODE_FILE)
-NUMBER = (int, float)
-NULLABLE_NUMBER = (int, float, type(None))
-# Field, its types, and whether a submission is refused without it.
-FIELDS: tuple[tuple[str, tuple[type, ...], bool], ...] = (
-    ("author", (str,), True),
-    ("github_id", (str,), True),
-    ("name", (str,), True),
-    ("date", (str,), True),
-    ("val_bpb", NUMBER, True),
-    ("bytes_total", (int,), True),
-    ("blurb", (str,), False),
-    ("track", (str,), False),
-    ("val_loss", NUMBER, False),
-    ("val_loss_std", NULLABLE_NUMBER, False),
-    ("val_bpb_std", NULLABLE_NUMBER, False),
-    ("seeds", (list,), False),
-    ("seed_results", (dict,), False),
-    ("bytes_code", (int,), False),
-    ("hardware", (str,), False),
-    ("pytorch_version", (str,), False),
-    ("technique_summary", (str,), False),
-    ("compliance", (dict,), False),
-    ("base_pr", (int, type(None)), False),
+README = "README.md"
+README_CHARS = 4_000  # enough for its title and what it says of its track
+LOG_SUFFIXES = (".log", ".txt")
+NO_LOG = re.compile(r"requirements.*|readme.*|license.*", re.IGNORECASE)
+TRAIN_LOG = re.compile(r"train.*\.log")
+PLAIN_NAME = re.compile(r"(?:train[-_]?)?(?:log[-_]?)?seed[-_]?\d+\.(?:log|txt)")
+SEED_NAMES = tuple(
+    re.compile(pattern, re.IGNORECASE) for pattern in (r"seed[-_=]?(\d{1,18})", r"(?:^|[-_])s(\d{1,18})(?=[-_.])")
 )
-SEED_FIELDS = ("val_bpb", "val_loss", "artifact_bytes", "steps", "step_avg_ms", "train_time_s", "eval_time_s")
-DATE = re.compile(r"\d{4}-\d{2}-\d{2}(T.*)?")
-LOG_NAME = re.compile(r"train_seed(\d+)\.log")
+NUMBER_NAME = re.compile(r"log[-_]?(\d{1,18})\.(?:log|txt)", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Submission:
     """A folder as read.
 
     Attributes:
         values: of submission.json, whose required fields have their types.
         lines: of submission.json, where each top-level key stands.
-        logs: by file name.
+        logs: of training, by file name.
+        names: of all files.
     """
 
     folder: Path
     values: Mapping[str, Any]
     lines: Mapping[str, int]
     logs: Mapping[str, ChallengeLog]
+    names: Sequence[str]
 
-    @property
+    @cached_property
+    def claims(self) -> Claims:
+        """The numbers that submission.json claims."""
+        return read_claims(self.values)
+
+    @cached_property
+    def is_record(self) -> bool:
+        """Whether the limits of the record track hold."""
+        texts = [str(self.values.get(key, "")) for key in ("name", "run_name", "blurb")]
+        words = " ".join([*texts, read_text(self.folder / README)[:README_CHARS]])
+        return is_record_track(self.values, [one.name for one in self.folder.absolute().parents], words)
+
+    @cached_property
     def log_of_seed(self) -> dict[int, str]:
-        """Log names by seed: of the name train_seed<seed>.log, else of the log's own seed line."""
+        """Log names by seed: of the name where it holds one, else of what the log says."""
         found: dict[int, str] = {}
-        for name, log in self.logs.items():
-            match = LOG_NAME.fullmatch(name)
-            seed = int(match[1]) if match else log.integer("seed")
-            if seed is not None:
+        for name in sorted(self.logs, key=plainness):
+            seed = named_seed(name)
+            if seed is None:
+                seed = self.logs[name].integer("seed")
+            if seed is None:
+                seed = number_named(name)
+            if seed is not None and (seed not in found or self._is_claimed(seed, name, found[seed])):
                 found[seed] = name
-        return found
+        if not found and len(self.logs) == 1 and len(self.claims.seeds) <= 1:
+            name, log = next(iter(self.logs.items()))
+            if log.stored_scores:
+                found[next(iter(self.claims.seeds), 0)] = name
+        return dict(sorted(found.items(), key=lambda pair: pair[1]))
+
+    def _is_claimed(self, seed: int, name: str, other: str) -> bool:
+        """Whether a log, rather than another of its seed, has the score that is claimed of the seed."""
+        claimed = self.claims.results[seed].number("val_bpb") if seed in self.claims.results else None
+        if claimed is None or plainness(other)[0] == 0:
+            return False
+        return self.logs[name].prints(claimed) and not self.logs[other].prints(claimed)
 
     def finding(self, rule: str, severity: Severity, key: str, message: str) -> Finding:
         """A finding at a key of submission.json."""
         return Finding(rule, severity, JSON_FILE, self.lines.get(key), message)
+
+
+def plainness(name: str) -> tuple[int, int, str]:
+    """Sorts names of logs: those as the challenge has them first, then those at the top of the folder."""
+    return (0 if PLAIN_NAME.fullmatch(name) else 1, name.count("/"), name)
+
+
+def named_seed(name: str) -> int | None:
+    """The seed in a log's name, such as train_seed42.log, log_seed42_v1.txt or train_s42.log."""
+    stem = PurePosixPath(name).name
+    match = next((found for pattern in SEED_NAMES if (found := pattern.search(stem))), None)
+    return int(match[1]) if match else None
+
+
+def number_named(name: str) -> int | None:
+    """A number at the end of a log's name that may be its seed, such as log999.txt."""
+    match = NUMBER_NAME.search(PurePosixPath(name).name)
+    return int(match[1]) if match else None
 
 
 def refuse(rule: str, file: str, message: str) -> Finding:
@@ -86,12 +117,33 @@ def file_findings(folder: Path) -> list[Finding]:
         for name in REQUIRED_FILES
         if not (folder / name).is_file()
     ]
-    if not matching(folder, "train*.log"):
+    if not any(TRAIN_LOG.fullmatch(name) for name in file_names(folder)) and not training_logs(folder):
         found.append(refuse("files", "train_seed*.log", "expected a log for each seed, got none"))
-    readme = folder / "README.md"
+    readme = folder / README
     if readme.is_file() and not read_text(readme).strip():
-        found.append(refuse("files", "README.md", "expected a description, got an empty file"))
+        found.append(refuse("files", README, "expected a description, got an empty file"))
     return found
+
+
+def training_logs(folder: Path) -> dict[str, ChallengeLog]:
+    """The logs of training in a folder: by their names, or by what other texts in it say."""
+    found: dict[str, ChallengeLog] = {}
+    for name in possible_logs(file_names(folder)):
+        log = read_log(read_text(folder / name))
+        if TRAIN_LOG.fullmatch(name) or log.is_training:
+            found[name] = log
+    return found
+
+
+def possible_logs(names: Iterable[str]) -> list[str]:
+    """Names that a log may have; nothing in hidden folders, which editors leave behind."""
+    return [
+        name
+        for name in names
+        if name.endswith(LOG_SUFFIXES)
+        and not NO_LOG.fullmatch(PurePosixPath(name).name)
+        and not any(part.startswith(".") for part in PurePosixPath(name).parts)
+    ]
 
 
 def read_submission(folder: Path, findings: list[Finding]) -> Submission | None:
@@ -108,12 +160,10 @@ def read_submission(folder: Path, findings: list[Finding]) -> Submission | None:
         findings.append(refuse("json", JSON_FILE, "expected an object, got another value"))
         return None
     lines = key_lines(text)
-    wrong = field_findings(values, lines)
-    findings += wrong
-    if wrong:
-        return None
-    logs = {path.name: read_log(read_text(path)) for path in matching(folder, "train*.log")}
-    return Submission(folder, values, lines, logs)
+    findings += field_findings(values, lines)
+    submission = Submission(folder, values, lines, training_logs(folder), file_names(folder))
+    # Without a score there is nothing to compare; other wrong fields leave the rest to be checked.
+    return None if submission.claims.val_bpb is None else submission
 
 
 def key_lines(text: str) -> dict[str, int]:
@@ -123,46 +173,3 @@ def key_lines(text: str) -> dict[str, int]:
         if match := re.match(r'\s*+(?:\{\s*+)?"([^"]+)"\s*+:', line):
             found.setdefault(match[1], number)
     return found
-
-
-def has_type(value: object, types: tuple[type, ...]) -> bool:
-    """Whether a JSON value has one of the types; true and false are no numbers."""
-    return isinstance(value, types) and not isinstance(value, bool)
-
-
-def field_findings(values: Mapping[str, Any], lines: Mapping[str, int]) -> list[Finding]:
-    """Required fields are there, and all known ones have their type."""
-    found: list[Finding] = []
-
-    def refuse_field(key: str, message: str) -> None:
-        found.append(Finding("json", Severity.REFUSE, JSON_FILE, lines.get(key), f"{key}: {message}"))
-
-    for key, types, is_required in FIELDS:
-        expected = " or ".join("null" if one is type(None) else one.__name__ for one in types)
-        if key not in values:
-            if is_required:
-                refuse_field(key, f"expected {expected}, got no such field")
-        elif not has_type(values[key], types):
-            refuse_field(key, f"expected {expected}, got {values[key]!r}")
-        elif is_required and types == (str,) and not values[key].strip():
-            refuse_field(key, "expected some text, got none")
-    if isinstance(values.get("date"), str) and not DATE.fullmatch(values["date"]):
-        refuse_field("date", f"expected YYYY-MM-DD, got {values['date']!r}")
-    if isinstance(values.get("seeds"), list) and not all(has_type(seed, (int,)) for seed in values["seeds"]):
-        refuse_field("seeds", f"expected a list of whole numbers, got {values['seeds']!r}")
-    if isinstance(values.get("seed_results"), dict):
-        for seed, result in values["seed_results"].items():
-            refuse_seed_result(seed, result, refuse_field)
-    return found
-
-
-def refuse_seed_result(seed: str, result: object, refuse_field: Any) -> None:
-    """Each seed's result is an object of numbers."""
-    if not isinstance(result, dict):
-        refuse_field("seed_results", f"seed {seed}: expected an object, got {result!r}")
-        return
-    for name in SEED_FIELDS:
-        if name in result and not has_type(result[name], NUMBER):
-            refuse_field("seed_results", f"seed {seed}: {name}: expected a number, got {result[name]!r}")
-    if "val_bpb" not in result:
-        refuse_field("seed_results", f"seed {seed}: val_bpb: expected a number, got no such field")

@@ -1,45 +1,66 @@
-"""The lines of a challenge log that a reviewer checks, with the numbers they hold and where they stand."""
+"""What a training log of the challenge says, in any of the forms that its logs had over time."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from search.verify.folder import log_lines
+from search.verify.log_text import result_lines
+from search.verify.number import agrees
+from search.verify.score_line import ScoreLine, merge, score_line
 
-# What each line of a log says; the last match of a log counts, as a run may print a line more than once.
-PATTERNS: Mapping[str, re.Pattern[str]] = MappingProxyType(
-    {
-        "seed": re.compile(r"^seed:(?P<value>\d+)\s*$"),
-        "device": re.compile(r"^python:.*\bdevice:(?P<value>.+?)\s*$"),
-        "pytorch": re.compile(r"^python:.*\bpytorch:(?P<value>\S+)"),
-        "world_size": re.compile(r"^world_size:(?P<value>\d+)"),
-        "model_params": re.compile(r"^model_params:(?P<value>\d+)"),
-        "dataset": re.compile(r"^train_loader:dataset:(?P<value>\S+)"),
-        "tokenizer_sha256": re.compile(r"^tokenizer_sha256:(?P<value>[0-9a-f]{64})\s*$"),
-        "train_shards": re.compile(r"^train_loader:.*\btrain_shards:(?P<value>\d+)"),
-        "val_tokens": re.compile(r"^val_loader:.*\btokens:(?P<value>\d+)"),
-        "train_loss": re.compile(r"^step:\d+/\d+ train_loss:(?P<value>\d+\.\d+)"),
-        "train_ms": re.compile(r"\btrain_time:(?P<value>\d+)ms"),
-        "stopped_step": re.compile(r"^stopping_early: .*\bstep:(?P<value>\d+)/"),
-        "peak_memory_mib": re.compile(r"^peak memory allocated: (?P<value>\d+) MiB"),
-        "weight_bytes": re.compile(r"^Serialized model int\S+: (?P<value>\d+) bytes"),
-        "code_bytes": re.compile(r"^Code size: (?P<value>\d+) bytes"),
-        "total_bytes": re.compile(r"^Total submission size int\S+: (?P<value>\d+) bytes"),
-        "roundtrip_bpb": re.compile(r"^final_\w+_roundtrip_exact val_loss:\S+ val_bpb:(?P<value>\d+\.\d+)"),
-        "val_loss": re.compile(r"^final_(?:sliding_window|adapted)_exact val_loss:(?P<value>\d+\.\d+) "),
-        "val_bpb": re.compile(r"^final_(?:sliding_window|adapted)_exact val_loss:\S+ val_bpb:(?P<value>\d+\.\d+)"),
-        "eval_ms": re.compile(r"^final_(?:sliding_window|adapted) val_loss:.*\beval_time:(?P<value>\d+)ms"),
-    }
+COUNT = r"(?P<value>\d[\d,]*)"
+# What a line says, by a word that it holds at least and the pattern it has; the last such line of a log counts.
+PATTERNS: tuple[tuple[str, str, re.Pattern[str]], ...] = tuple(
+    (name, word, re.compile(pattern))
+    for name, word, pattern in (
+        ("device", "python:", r"^python:.*\bdevice:(?P<value>.+?)\s*$"),
+        ("pytorch", "python:", r"^python:.*\bpytorch:(?P<value>\S+)"),
+        ("world_size", "orld", r"(?:\bworld_size|^World size)\s*[:=]\s*(?P<value>\d+)"),
+        ("world_size", "ws:", r"\bws:(?P<value>\d+)\b"),
+        ("model_params", "params:", rf"^(?:model_params|params|Total params)\s*:\s*{COUNT}"),
+        ("dataset", "train_loader:", r"^train_loader:dataset:(?P<value>\S+)"),
+        ("dataset", "datasets_dir", r"^\s*datasets_dir\s*[:=]\s*(?:\S*/)?(?P<value>[^/\s]+)/?\s*$"),
+        ("tokenizer_sha256", "tokenizer_sha256:", r"^tokenizer_sha256:(?P<value>[0-9a-f]{64})\s*$"),
+        ("train_shards", "train_shards", r"\btrain_shards\s*[:=]\s*(?P<value>\d+)"),
+        ("val_tokens", "val_loader:", r"^val_loader:.*\btokens:(?P<value>\d+)"),
+        ("val_tokens", "okens", rf"^(?:val_tokens|Validation tokens)\s*:\s*{COUNT}"),
+        ("train_loss", "loss", r"^(?:step\s*:?\s*)?\d+/\d+\s.*?\b(?:train_)?loss\s?:?\s?(?P<value>\d+\.\d+)"),
+        ("train_ms", "train_time", r"\btrain_time[:=]\s*(?P<value>\d+)(?:\.\d+)?\s?ms"),
+        ("train_minutes", "train_time", r"\btrain_time[:=]\s*(?P<value>\d+(?:\.\d+)?)\s?m\b"),
+        ("train_seconds", "raining", r"^Training (?:complete|done|finished) in (?P<value>\d+(?:\.\d+)?)\s?s"),
+        ("last_step", "/", r"^(?:step\s*:?\s*)?(?P<value>\d+)/\d+\s"),
+        ("stopped_step", "topping", r"^stopping_early:.*\bstep:\s*(?P<value>\d+)/"),
+        ("stopped_step", "topping", r"^Stopping early at step (?P<value>\d+)"),
+        ("step_avg_ms", "step_avg", r"\bstep_avg[:=]\s*(?P<value>\d+(?:\.\d+)?)\s?ms"),
+        ("peak_memory_mib", "eak memory", r"^[Pp]eak memory(?: allocated)?:\s*(?P<value>\d+) MiB"),
+        ("raw_weight_bytes", "Serialized model", rf"^Serialized model:\s*{COUNT} bytes"),
+        ("weight_bytes", "Serialized model", rf"^Serialized model [^:]+:\s*{COUNT} bytes"),
+        ("weight_bytes", "rtifact", rf"^Artifact(?: size)?:\s*{COUNT} bytes"),
+        ("raw_code_bytes", "uncompressed", rf"^Code size \(uncompressed\):\s*{COUNT} bytes"),
+        ("code_bytes", "Code size", rf"^Code size(?: \(compressed\))?:\s*{COUNT} bytes"),
+        ("code_bytes", "code:", r"^artifact:.*\bcode:(?P<value>\d+)\b"),
+        ("raw_total_bytes", "Total", rf"^Total submission size:\s*{COUNT} bytes"),
+        ("total_bytes", "Total", rf"^Total submission size [^:]+:\s*{COUNT} bytes"),
+        ("total_bytes", "budget:", r"^budget:(?P<value>\d+)/\d+"),
+        ("total_eval_seconds", "total_eval_time", r"^total_eval_time[:=]\s*(?P<value>\d+(?:\.\d+)?)\s?s"),
+    )
 )
-# Without these a score cannot be checked; the others are what reviewers also look for.
-NEEDED = ("seed", "weight_bytes", "code_bytes", "total_bytes", "val_bpb", "val_loss", "train_ms", "eval_ms")
-EXPECTED = ("train_shards", "val_tokens", "train_loss", "stopped_step", "peak_memory_mib", "roundtrip_bpb")
+SEED_LINE = re.compile(r"^\s*seed\s*[:=]\s*(?P<value>\d{1,18})\b", re.IGNORECASE)
+SEED_WORD = re.compile(r"(?:^|[\s,(])seed\s*[:=]\s*(?P<value>\d{1,18})\b", re.IGNORECASE)
+# Without these a record cannot be checked; without the first two, no submission.
+NEEDED = ("val_bpb", "weight_bytes", "train_ms", "eval_ms")
+# What reviewers also look for.
+EXPECTED = (
+    *("seed", "code_bytes", "total_bytes", "train_shards", "val_tokens", "train_loss", "steps", "peak_memory_mib"),
+    "roundtrip_bpb",
+)
+ROUNDTRIP = re.compile(r"round_?trip|^quantized$")
 
 
 @dataclass(frozen=True, slots=True)
 class LogValue:
-    """One value of a log, as it is printed, and the line it stands on."""
+    """One value of a log, as it is printed but for commas in numbers, and the line it stands on."""
 
     text: str
     line: int
@@ -47,9 +68,15 @@ class LogValue:
 
 @dataclass(frozen=True, slots=True)
 class ChallengeLog:
-    """What a training log says."""
+    """What a training log says.
+
+    Attributes:
+        scores: in the order the log prints them; the last one of stored weights is what its entries val_bpb,
+            val_loss and eval_ms hold.
+    """
 
     entries: Mapping[str, LogValue]
+    scores: tuple[ScoreLine, ...] = ()
 
     def text(self, name: str) -> str | None:
         """A value as printed; None where the log does not say."""
@@ -75,12 +102,79 @@ class ChallengeLog:
         """Those of names that the log says nothing about."""
         return [name for name in names if name not in self.entries]
 
+    @property
+    def stored_scores(self) -> tuple[ScoreLine, ...]:
+        """Scores of the weights as they are stored, which alone may be claimed."""
+        return tuple(score for score in self.scores if score.is_stored)
+
+    def prints(self, val_bpb: float) -> bool:
+        """Whether a score of stored weights is this one."""
+        return any(score.val_bpb is not None and agrees(val_bpb, score.val_bpb) for score in self.stored_scores)
+
+    @property
+    def is_training(self) -> bool:
+        """Whether this is a log of training a model and storing it, whatever its file is called."""
+        return bool(self.stored_scores) and not self.missing(("train_loss",))
+
 
 def read_log(text: str) -> ChallengeLog:
-    """Parse a training log; unknown lines are left alone."""
+    """Parse a training log; source code that it prints and unknown lines are left alone."""
     entries: dict[str, LogValue] = {}
-    for number, line in log_lines(text):
-        for name, pattern in PATTERNS.items():
-            if match := pattern.search(line):
-                entries[name] = LogValue(match["value"], number)
-    return ChallengeLog(MappingProxyType(entries))
+    weak_seed: LogValue | None = None
+    scores: list[ScoreLine] = []
+    for number, line in result_lines(text):
+        entries.update(values_of(number, line))
+        if "seed" in line.lower():
+            if "seed" not in entries and (match := SEED_LINE.match(line)):
+                entries["seed"] = LogValue(match["value"], number)
+            elif weak_seed is None and (match := SEED_WORD.search(line)):
+                weak_seed = LogValue(match["value"], number)
+        if score := score_line(number, line):
+            scores.append(score)
+    if weak_seed is not None:
+        entries.setdefault("seed", weak_seed)
+    merged = merge(scores)
+    complete(entries, merged)
+    return ChallengeLog(MappingProxyType(entries), merged)
+
+
+def values_of(number: int, line: str) -> Iterator[tuple[str, LogValue]]:
+    """What one line says."""
+    for name, word, pattern in PATTERNS:
+        if word in line and (match := pattern.search(line)):
+            value = match["value"]
+            yield name, LogValue(value.replace(",", "") if value[0].isdigit() else value, number)
+
+
+def complete(entries: dict[str, LogValue], scores: tuple[ScoreLine, ...]) -> None:
+    """Fill in what a log says in other words: totals from their parts, milliseconds from seconds or minutes."""
+    if "total_bytes" not in entries and "weight_bytes" in entries and "raw_total_bytes" in entries:
+        code, total = entries.get("code_bytes"), entries["raw_total_bytes"]
+        if code is not None and int(total.text) == int(code.text) + int(entries["weight_bytes"].text):
+            entries["total_bytes"] = total
+    if "weight_bytes" not in entries and {"total_bytes", "code_bytes"} <= entries.keys():
+        weights = int(entries["total_bytes"].text) - int(entries["code_bytes"].text)
+        if weights > 0:
+            entries["weight_bytes"] = LogValue(str(weights), entries["total_bytes"].line)
+    for name, factor in (("train_seconds", 1_000), ("train_minutes", 60_000)):
+        if name in entries:
+            milliseconds = round(float(entries[name].text) * factor)
+            entries.setdefault("train_ms", LogValue(str(milliseconds), entries[name].line))
+    if steps := entries.get("stopped_step") or entries.get("last_step"):
+        entries["steps"] = steps
+    roundtrips = [score for score in scores if score.is_stored and ROUNDTRIP.search(score.label)]
+    if roundtrips:
+        entries["roundtrip_bpb"] = LogValue(roundtrips[-1].bpb_text, roundtrips[-1].line)
+    stored = [score for score in scores if score.is_stored]
+    if stored:
+        entries |= headline(stored[-1])
+
+
+def headline(score: ScoreLine) -> dict[str, LogValue]:
+    """The entries of the score that a log ends with."""
+    found = {"val_bpb": LogValue(score.bpb_text, score.line)}
+    if score.val_loss is not None:
+        found["val_loss"] = LogValue(score.loss_text, score.line)
+    if score.eval_seconds is not None:
+        found["eval_ms"] = LogValue(str(round(1000 * score.eval_seconds)), score.line)
+    return found

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from search.verify.finding import shown
+from search.verify.number import Shown
 
 MAX_VALUES = 20_000  # a real submission.json has 20 to 300
 MAX_INTEGER = 2**63  # whatever is larger counts nothing, and may have no float
@@ -38,8 +39,8 @@ def _integer(text: str) -> int:
     return int(text)
 
 
-def _finite(text: str) -> float:
-    value = float(text)
+def _finite(text: str) -> Shown:
+    value = Shown(text)
     if value in (float("inf"), float("-inf")):
         raise ValueError("a number too large for a float")
     return value
