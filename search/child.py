@@ -25,6 +25,11 @@ DROPPED_VARIABLES = frozenset(
     | {"DATA_PATH", "TOKENIZER_PATH", "SEED", "RUN_ID", "TURN_FILE"}
     | {"PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONHOME"}
 )
+# Of this process's variables, all that an untrusted program may see: none of them holds a secret.
+HARMLESS_VARIABLES = frozenset(
+    {"PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "CC", "CXX", "CUDA_HOME", "CUDA_PATH"}
+    | {"CUDA_VISIBLE_DEVICES", "NCCL_P2P_DISABLE", "NCCL_IB_DISABLE", "NCCL_NVLS_ENABLE"}
+)
 
 
 def command_of(run: Run, launcher_pid: int) -> list[str]:
@@ -55,6 +60,16 @@ def child_environment(run: Run, inherited: Mapping[str, str]) -> dict[str, str]:
     if Need.of(run).is_shared:
         kept["TURN_FILE"] = str(turn_file(inherited.get("CUDA_VISIBLE_DEVICES", "")))
     return kept | dict(run.environment)
+
+
+def untrusted_environment(run: Run) -> dict[str, str]:
+    """The environment of somebody else's program: of what this process inherited, only what holds no secret."""
+    return child_environment(run, harmless(os.environ))
+
+
+def harmless(inherited: Mapping[str, str]) -> dict[str, str]:
+    """Those variables that an untrusted program may see."""
+    return {name: value for name, value in inherited.items() if name in HARMLESS_VARIABLES}
 
 
 def turn_file(devices: str) -> Path:

@@ -39,11 +39,6 @@ SYSTEM = (
 )
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 GPU_SYSTEM = ("/sys/bus", "/sys/class", "/sys/devices", "/sys/module", "/opt/cuda")
-# Variables of this process that the command may see: none of them holds a secret.
-VARIABLES = frozenset(
-    {"PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "CC", "CXX", "CUDA_HOME", "CUDA_PATH"}
-    | {"CUDA_VISIBLE_DEVICES", "NCCL_P2P_DISABLE", "NCCL_IB_DISABLE", "NCCL_NVLS_ENABLE"}
-)
 
 
 class Way(StrEnum):
@@ -103,12 +98,13 @@ class Ended:
 
     Attributes:
         killed: the limit it went over; None when it ended by itself.
+        way: how it was isolated; None where it was not.
     """
 
     exit_code: int
     seconds: float
     killed: str | None
-    way: Way
+    way: Way | None
 
 
 def run_isolated(job: Job, ways: Sequence[Way] = tuple(Way)) -> Ended:
@@ -207,11 +203,6 @@ def environment_of(job: Job, base: Path) -> dict[str, str]:
     caches = ("XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH", "MPLCONFIGDIR")
     places = {name: str(home / name.lower()) for name in caches}
     return {**job.environment, **places, "HOME": str(home), "TMPDIR": str(base / TEMPORARY), "USER": "caddie"}
-
-
-def kept_variables(inherited: Mapping[str, str]) -> dict[str, str]:
-    """Those of this process's variables that an untrusted command may see."""
-    return {name: value for name, value in inherited.items() if name in VARIABLES}
 
 
 def _watch(process: subprocess.Popen[bytes], job: Job, home: Path) -> str | None:

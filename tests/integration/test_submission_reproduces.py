@@ -10,12 +10,12 @@ import pytest
 from search.bundle import Bundle, bundle
 from search.child import process_tree
 from search.claim import Claim, Entry, Origin, SeedRun
-from search.run import Run
+from search.run import Run, read_outcome
 from search.spec_parts import Limits
 from search.submission import export
 from search.verify.check import verify
 from search.verify.finding import is_valid
-from search.verify.rerun import Rerun, read_result
+from search.verify.rerun import Rerun
 from trainer.config import Budget, Recipe
 from trainer.eval_config import EvalConfig
 from trainer.model_config import ModelConfig
@@ -53,7 +53,8 @@ def run_seed(made: Bundle, folder: Path, data: Path, seed: int) -> SeedRun:
         storage_url="",
     )
     with process_tree(run) as process:
-        outcome = read_result(folder, process.wait(timeout=120))
+        process.wait(timeout=120)
+    outcome = read_outcome(folder)
     assert isinstance(outcome, Measurement), outcome
     return SeedRun(folder=folder, measurement=outcome, code_sha256=made.sha256)
 

@@ -17,7 +17,8 @@ from typing import Any
 import psutil
 import pytest
 
-from search.verify.isolate import Ended, IsolationError, Job, Limits, Way, kept_variables, run_isolated
+from search.child import harmless
+from search.verify.isolate import Ended, IsolationError, Job, Limits, Way, run_isolated
 
 LIMITS = Limits(seconds=30.0, memory_bytes=2**30, processes=40)
 # Every attempt is a function; the result is what it returned or the name of its error.
@@ -185,7 +186,7 @@ def job_of(folder: Path, code: str, *arguments: str, limits: Limits = LIMITS, re
         folder=work,
         output=folder / "output.txt",
         limits=limits,
-        environment=kept_variables({**os.environ, "SECRET_TOKEN": "hunter2", "LANG": "C.UTF-8"}),
+        environment=harmless({**os.environ, "SECRET_TOKEN": "hunter2", "LANG": "C.UTF-8"}),
         readable=readable,
     )
 
@@ -336,6 +337,7 @@ def test_it_ends_with_whoever_started_it(tmp_path: Path, way: Way) -> None:
     starter = f"""
 import sys
 from pathlib import Path
+from search.child import harmless
 from search.verify.isolate import Job, Limits, Way, run_isolated
 command = [sys.executable, "-c", {ORPHANS + "time.sleep(60)"!r}, {marker!r}]
 folder = Path({str(tmp_path / "work")!r})
