@@ -100,7 +100,7 @@ def length(machine: Machine, call: Call, name: str) -> Value:
     value = first(call)
     marks = marks_of(value)
     kept = frozenset(mark for mark in marks if isinstance(mark, Size))
-    kept |= marks & {Flag.OWN_CODE, Flag.OTHER_FILE, Flag.PACKED, Flag.PIECES, Flag.INFLATED}
+    kept |= marks & {Flag.OWN_CODE, Flag.OTHER_FILE, Flag.CHANGED_CODE, Flag.PACKED, Flag.PIECES, Flag.INFLATED}
     exact = value.exact
     if isinstance(exact, str | bytes) and exact not in {"", b""}:
         return Value(kept, (len(exact),), is_open=bool(kept))

@@ -147,7 +147,8 @@ def packed(machine: Machine, call: Call, name: str) -> Value:
     marks = all_marks(values)
     if not marks & {Flag.OWN_CODE, Flag.OTHER_FILE}:
         machine.event(Kind.PACK, name, marks)
-    return Value(marks | {Flag.PACKED, Size(f"blob{machine.number()}")})
+    changed = {Flag.CHANGED_CODE} if Flag.OWN_CODE in marks else set[Flag]()
+    return Value(marks | changed | {Flag.PACKED, Size(f"blob{machine.number()}")})
 
 
 def saved(machine: Machine, call: Call, name: str) -> Value:

@@ -14,7 +14,7 @@ from search.verify.review.trace import Trace
 from search.verify.review.values import Class, Function, Scope
 
 RECURSION = 12_000
-DEAD_STEPS = MAX_STEPS // 4
+DEAD_STEPS = MAX_STEPS // 8
 
 
 @contextmanager

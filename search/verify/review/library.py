@@ -12,16 +12,15 @@ from search.verify.review.tensor_calls import TENSORS
 from search.verify.review.trace import Kind
 from search.verify.review.values import Flag, Instance, Items, Library, Made, Value, all_marks, const, join, marks_of, ref
 
-# Importing these under a longer name gives the same functions.
-SAME_NAMES = {"torch.nn.functional": "torch.nn.functional", "numpy": "numpy"}
 LABEL = re.compile(r"(?:^|[^a-z])(val_bpb|val_loss|bpb|bits_per_byte|code_size|code_bytes|size)\W{0,4}$", re.I)
 SIZE_LABEL = re.compile(r"(code[ _](?:size|bytes)|bytes_code|submission size|total_bytes|artifact_bytes|total)[^:=]*\W{0,4}$", re.I)
 QUIET = frozenset({"print", "info", "debug", "warning", "log", "write", "error", "append", "add"})
 # Names under which calls matter to the rules, whatever their arguments.
+ROOTS = frozenset({"google", "gdown", "boto3", "paramiko", "kagglehub", "fsspec", "platform", "webbrowser", "ssl", "imp", "site"})
 WATCHED = frozenset(
     {"os", "posix", "subprocess", "pty", "pexpect", "socket", "urllib", "requests", "httpx", "aiohttp", "shutil"}
     | {"http", "ftplib", "smtplib", "ctypes", "cffi", "_ctypes", "importlib", "runpy", "marshal", "pickle", "multiprocessing"}
-    | {"sys", "asyncio", "wandb", "huggingface_hub", "datasets", "code", "codeop", "builtins", "pip", "urllib3", "torch"}
+    | {"sys", "asyncio", "wandb", "huggingface_hub", "datasets", "code", "codeop", "builtins", "pip", "urllib3"}
 )
 
 
@@ -65,7 +64,7 @@ def invoke(machine: Machine, call: Call) -> Value:
 def call_library(machine: Machine, call: Call, name: str) -> Value:
     """What a library's function gives."""
     last = name.split(".")[-1]
-    if name.split(".")[0] in WATCHED or "." not in name:
+    if is_watched(name):
         texts = tuple(text for value in call.args[:1] for text in literal_texts(value))
         is_known = bool(call.args) and not call.args[0].is_open
         machine.event(Kind.CALL, name, all_marks(call.values), consts=texts if texts or not is_known else ())
@@ -75,10 +74,20 @@ def call_library(machine: Machine, call: Call, name: str) -> Value:
             return function(machine, call, name)
     spread(call)
     marks = all_marks(call.values)
+    if Flag.OWN_CODE in marks:
+        marks |= {Flag.CHANGED_CODE}
     if last[:1].isupper():
         return Value(marks, (), (Made(name, machine.number()),))
     kept = tuple(one for value in call.args[:1] for one in value.refs if isinstance(one, Instance))
     return Value(marks, (), kept)
+
+
+def is_watched(name: str) -> bool:
+    """Whether the rules on names look at calls of that name."""
+    root = name.split(".")[0]
+    if root == "torch":
+        return name.startswith(("torch.hub", "torch.ops.load", "torch.classes", "torch.utils.cpp", "torch.utils.model_zoo"))
+    return root in WATCHED or root in ROOTS or name in {"getattr", "__import__"}
 
 
 def literal_texts(value: Value) -> list[str]:
@@ -111,4 +120,4 @@ def is_kernel(call: Call) -> bool:
     )
 
 
-__all__ = ["SAME_NAMES", "Flag", "call_library", "const", "format_spec_event", "import_module", "imported_name", "invoke"]
+__all__ = ["Flag", "call_library", "const", "format_spec_event", "import_module", "imported_name", "invoke"]

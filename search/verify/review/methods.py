@@ -45,6 +45,9 @@ PIECES = frozenset(
     {"id_to_piece", "IdToPiece", "decode_single_token_bytes", "id_to_token", "convert_ids_to_tokens", "token_byte_values"}
     | {"decode_ids", "DecodeIds", "DecodeIdsWithCheck", "decode_bytes", "convert_ids_to_string", "decode_tokens_bytes"}
 )
+# Objects of these libraries do what no other may.
+FOREIGN = frozenset({"ctypes", "cffi", "socket", "urllib", "requests", "http", "subprocess", "asyncio"})
+UNCHANGED = frozenset({"encode", "decode", "read", "read_text", "read_bytes", "__len__", "tobytes"})
 SAME_TEXT = frozenset({"resolve", "absolute", "expanduser", "as_posix", "strip", "rstrip", "lstrip", "with_suffix", "lower"})
 
 
@@ -66,6 +69,11 @@ def default(machine: Machine, call: Call, receiver: Value) -> Value:
         if isinstance(one, Class) and call.name == "apply" and (forward := one.find("forward")) is not None:
             return machine.call(forward, [Value(), *call.args], call.scope)
     marks = marks_of(receiver) | all_marks(call.values)
+    if Flag.OWN_CODE in receiver.marks and call.name not in UNCHANGED:
+        marks |= {Flag.CHANGED_CODE}
+    for one in receiver.refs:
+        if isinstance(one, Made) and one.name.split(".")[0] in FOREIGN:
+            machine.event(Kind.CALL, f"{one.name}.{call.name}", marks, consts=tuple(one for arg in call.args[:1] for one in arg.texts))
     if call.name.endswith("_") and not call.name.endswith("__"):
         return written(machine, call, receiver)
     if call.name in NUMBERS_ONLY:

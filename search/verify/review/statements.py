@@ -13,6 +13,7 @@ from search.verify.review.values import Class, Flag, Instance, Scope, Turn, Valu
 
 TURNS = 2
 MAX_EXACT_TURNS = 8
+MAX_LOOPS = 4  # inside so many, another one is followed once
 KEEPING = frozenset({"state_dict", "deepcopy", "save", "load_state_dict", "clone", "copy_"})
 
 
@@ -29,7 +30,11 @@ def run_statement(machine: Machine, node: ast.stmt, scope: Scope) -> bool:
         case ast.Return():
             machine.frame.returns.append(machine.evaluate(node.value, scope) if node.value else const(None))
             return True
-        case ast.Raise() | ast.Break() | ast.Continue():
+        case ast.Raise():
+            if node.exc is not None:
+                machine.evaluate(node.exc, scope)
+            return True
+        case ast.Break() | ast.Continue():
             return True
         case ast.If():
             return run_if(machine, node, scope)
@@ -187,12 +192,33 @@ def run_match(machine: Machine, node: ast.Match, scope: Scope) -> bool:
     ends = True
     for case in node.cases:
         scope.names = dict(before)
+        if not may_match(machine, case.pattern, subject, scope):
+            continue
         bind_names(case.pattern, subject, scope)
         if not run_block(machine, case.body, scope):
             ends = False
             after = scope.names if after is None else merged(after, scope.names)
     scope.names = after or dict(before)
     return ends and any(isinstance(case.pattern, ast.MatchAs) and case.pattern.pattern is None for case in node.cases)
+
+
+def may_match(machine: Machine, pattern: ast.pattern, subject: Value, scope: Scope) -> bool:
+    """Whether a subject may be of a pattern's class."""
+    if not isinstance(pattern, ast.MatchClass) or not subject.refs:
+        return True
+    wanted = {one for one in machine.evaluate(pattern.cls, scope).refs if isinstance(one, Class)}
+    own = [one.cls for one in subject.refs if isinstance(one, Instance)]
+    return not wanted or len(own) < len(subject.refs) or any(wanted & ancestors(cls) for cls in own)
+
+
+def ancestors(cls: Class) -> set[Class]:
+    """A class and its bases."""
+    found = {cls}
+    for base in cls.bases:
+        for one in base.refs:
+            if isinstance(one, Class) and one is not cls:
+                found |= ancestors(one)
+    return found
 
 
 def written_names(body: list[ast.stmt]) -> set[str]:
@@ -225,10 +251,8 @@ def run_for(machine: Machine, node: ast.For | ast.AsyncFor, scope: Scope) -> Non
         return
     loop = machine.number()
     names = written_names(node.body)
-    count = max(TURNS, len(items)) if len(items) <= MAX_EXACT_TURNS else TURNS
     before = dict(scope.names)
-    for turn in range(count):
-        item = items[turn % len(items)] if len(items) <= MAX_EXACT_TURNS else join(*items)
+    for turn, item in enumerate(items_of_turns(machine, items)):
         mark = Turn(loop, turn)
         machine.loops.append(mark)
         begin_turn(scope, names, mark)
@@ -237,6 +261,20 @@ def run_for(machine: Machine, node: ast.For | ast.AsyncFor, scope: Scope) -> Non
         machine.loops.pop()
     scope.names = merged(before, scope.names)
     run_block(machine, node.orelse, scope)
+
+
+def items_of_turns(machine: Machine, items: list[Value]) -> list[Value]:
+    """The item of each turn that is followed. Inside a model one turn will do: nothing there depends on order."""
+    if turns_of(machine) == 1:
+        return [join(*items)]
+    if len(items) > MAX_EXACT_TURNS:
+        return [join(*items)] * TURNS
+    return items if len(items) >= TURNS else items * TURNS
+
+
+def turns_of(machine: Machine) -> int:
+    """How often a loop that begins now is followed."""
+    return 1 if machine.is_in_module or len(machine.loops) >= MAX_LOOPS else TURNS
 
 
 def stamped(item: Value, mark: Turn) -> Value:
@@ -251,7 +289,7 @@ def run_while(machine: Machine, node: ast.While, scope: Scope) -> None:
         if Flag.SETTING not in test.marks:
             return
     loop, names, before = machine.number(), written_names(node.body), dict(scope.names)
-    for turn in range(TURNS):
+    for turn in range(turns_of(machine)):
         mark = Turn(loop, turn)
         machine.loops.append(mark)
         begin_turn(scope, names, mark)

@@ -36,6 +36,7 @@ class Flag(StrEnum):
     OWN_CODE = "the script's own text"
     OTHER_FILE = "another file's text"
     PACKED = "compressed"
+    CHANGED_CODE = "the script's own text, changed"
     DECODED = "decoded bytes"
     SETTING = "an environment variable's default"
     BUFFER = "memory that is written to"
