@@ -20,6 +20,7 @@ from search.verify.wrapper.values import (
     PathTo,
     Scope,
     Source,
+    Unknown,
 )
 
 MIN_PAYLOAD_BYTES = 40  # of what is decompressed and might be code
@@ -37,8 +38,10 @@ def source_text(value: Any) -> str:
         return value.text
     if isinstance(value, str):
         return value
+    if isinstance(value, Named):
+        raise OpaqueError(f"{value.path[:80]}, which is not in the text")
     if not isinstance(value, bytes):
-        raise OpaqueError(f"an object of the type {type(value).__name__.lower()}")
+        raise OpaqueError(f"something of the type {type(value).__name__}")
     try:
         return decode(value)
     except SyntaxError as error:
@@ -80,11 +83,17 @@ class Effects(Evaluator):
             "types.FunctionType": lambda code, *_, **__: Partial(Named("builtins.exec"), (code,), {}),
             "types.ModuleType": lambda name, *_: Named(str(name)),
             "runpy.run_path": self._run_path,
+            "marshal.loads": self._compiled,
+            **{f"{library}.loads": self._pickled for library in ("pickle", "_pickle", "dill", "cloudpickle")},
             "builtins.delattr": lambda *_: None,
         }
 
     def execute(self, text: str) -> None:
         """Take note of code that is executed."""
+        raise NotImplementedError
+
+    def note(self, what: str, why: str, node: ast.AST | None = None) -> None:
+        """Note something executed that cannot be read."""
         raise NotImplementedError
 
     def run_function(self, function: Function, arguments: list[Any], keywords: dict[str, Any]) -> Any:
@@ -207,6 +216,12 @@ class Effects(Evaluator):
             raise OpaqueError("a file that is not in the text")
         self.execute(source_text(self.files[name]))
 
+    def _compiled(self, *_: Any) -> None:
+        raise OpaqueError("compiled code")
+
+    def _pickled(self, *_: Any, **__: Any) -> None:
+        self.note("a pickle", "bytes that stand in the text")
+
     def _reduce(self, function: object, values: list[Any], *start: Any) -> Any:
         remaining = iter(values)
         found = start[0] if start else next(remaining)
@@ -218,7 +233,7 @@ class Effects(Evaluator):
         return [self.apply(function, *one) for one in zip(*values, strict=False)]
 
     def _vars(self, value: Any = UNKNOWN) -> Any:
-        return self.module if value is UNKNOWN else self.attribute(value, "__dict__", ast.Constant(None))
+        return self.module if isinstance(value, Unknown) else self.attribute(value, "__dict__", ast.Constant(None))
 
 
 def _is_nested(value: Any) -> bool:

@@ -12,12 +12,12 @@ from search.verify.wrapper.operators import OPERATORS, compute, truth
 from search.verify.wrapper.values import (
     CONTAINERS,
     STRANGE,
-    UNKNOWN,
     Bound,
     Budget,
     Function,
     Named,
     Scope,
+    Unknown,
     is_small,
     size_of,
 )
@@ -70,8 +70,8 @@ class Evaluator:
             if node.id != "__builtins__" and not hasattr(builtins, node.id):
                 raise OpaqueError(f"{node.id}, whose value is not in the text") from None
             return Named("builtins" if node.id == "__builtins__" else f"builtins.{node.id}", node)
-        if value is UNKNOWN:
-            raise OpaqueError(f"{node.id}, whose value is not in the text")
+        if isinstance(value, Unknown):
+            raise OpaqueError(value.why)
         return value
 
     def _attribute(self, node: ast.Attribute, scope: Scope) -> Any:
@@ -220,7 +220,7 @@ class Evaluator:
         if isinstance(target, ast.Name):
             scope.names[target.id] = value
         elif isinstance(target, ast.Tuple | ast.List):
-            values = [UNKNOWN] * len(target.elts) if value is UNKNOWN else list(value)
+            values = [value] * len(target.elts) if isinstance(value, Unknown) else list(value)
             if len(values) != len(target.elts) or any(isinstance(one, ast.Starred) for one in target.elts):
                 raise OpaqueError("names bound in an unusual way")
             for one, inner in zip(target.elts, values, strict=True):

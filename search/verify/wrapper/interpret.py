@@ -7,9 +7,19 @@ from typing import Any
 
 from search.verify.python_text import MAX_TOKENS, count_tokens, parse
 from search.verify.wrapper.decoders import OpaqueError
-from search.verify.wrapper.statements import STOPPED, Return, Statements
+from search.verify.wrapper.statements import STOPPED, Statements, reason
 from search.verify.wrapper.syntax import bound, executing, functions, literals, mentioned, needed, parameters
-from search.verify.wrapper.values import UNKNOWN, Named, Scope
+from search.verify.wrapper.values import (
+    MAX_BYTES,
+    MAX_STEPS,
+    UNKNOWN,
+    Budget,
+    ExhaustedError,
+    Function,
+    Named,
+    Scope,
+    Unknown,
+)
 
 MAX_LAYERS = 8  # wrappers in wrappers; real ones have one, rarely two
 MAX_PAYLOADS = 64
@@ -65,6 +75,7 @@ class Interpreter(Statements):
         self.literals: list[frozenset[str]] = []
         self.names: list[frozenset[str]] = []
         self.tokens = self.payloads = 0
+        self.shrunk = 1
 
     @property
     def layer(self) -> Layer:
@@ -85,19 +96,41 @@ class Interpreter(Statements):
         except SyntaxError as error:
             raise OpaqueError(f"a payload that is not Python ({error.msg})") from error
         layer = Layer(text, is_visible)
-        if self.stack and self.names[-1] & needed(tree):
-            self.taint()  # what it executes uses what it defines
+        if self.stack:
+            self.layer.children.append(layer)
+            if self.names[-1] & needed(tree):
+                self.taint()  # what it executes uses what it defines
         self.stack.append(layer)
         self.names.append(bound(tree))
         self.literals.append(frozenset(literals(tree)))
         self.module.names["__doc__"] = ast.get_docstring(tree, clean=False)
-        self.block(tree.body, self.module)
-        self.uncalled(tree)
-        self.unaccounted(tree)
-        self.stack.pop()
-        self.literals.pop()
-        self.names.pop()
+        self.follow_all(tree)
+        for known in (self.stack, self.names, self.literals):
+            known.pop()
         return layer
+
+    def follow_all(self, tree: ast.Module) -> None:
+        """Follow a text's statements, then whatever of it executes something and was not reached."""
+        try:
+            self.guess(tree.body, self.module)
+        except ExhaustedError as error:
+            self.forget(error)
+        try:
+            self.uncalled(tree)
+            self.unaccounted(tree)
+        except ExhaustedError as error:
+            self.forget(error)
+            if next(executing(tree), None) is not None:
+                self.note("exec", str(error))
+
+    def forget(self, error: ExhaustedError) -> None:
+        """Trust no value that was computed until there was too much, and go on with less."""
+        self.taint()
+        self.shrunk *= 10
+        self.budget = Budget(MAX_STEPS // self.shrunk, MAX_BYTES // self.shrunk)
+        for name, value in self.module.names.items():
+            if not isinstance(value, Named | Function):
+                self.module.names[name] = Unknown(str(error))
 
     def execute(self, text: str) -> None:
         """Follow code that is executed."""
@@ -106,7 +139,7 @@ class Interpreter(Statements):
         self.payloads += 1
         if self.payloads > MAX_PAYLOADS:
             raise OpaqueError(f"more than {MAX_PAYLOADS} payloads")
-        self.layer.children.append(self.follow(text, text in self.literals[-1]))
+        self.follow(text, text in self.literals[-1])
 
     def taint(self) -> None:
         """Note that the text does something besides unpacking another."""
@@ -149,11 +182,14 @@ class Interpreter(Statements):
 
     def fail(self, path: str, node: ast.AST, error: Exception) -> None:
         """Note something executed that cannot be read."""
-        if path == "builtins.eval" and not any(name in UNPACKS for name in mentioned(node)):
+        is_plain = isinstance(node, ast.Name) or (isinstance(node, ast.Call) and isinstance(node.func, ast.Name))
+        if path == "builtins.eval" and is_plain and not any(name in UNPACKS for name in mentioned(node)):
             return  # the rules say what they think of eval
-        name = path.removeprefix("builtins.")
-        why = str(error) if isinstance(error, OpaqueError) else f"{type(error).__name__}: {error}"
-        self.failures[node] = f"expected executed code that can be read, got {name} of {why}"
+        self.note(path.removeprefix("builtins."), reason(error), node)
+
+    def note(self, what: str, why: str, node: ast.AST | None = None) -> None:
+        """Note something executed that cannot be read."""
+        self.failures[node or ast.Constant(what)] = f"expected executed code that can be read, got {what} of {why}"
 
     def uncalled(self, tree: ast.Module) -> None:
         """Follow functions that nothing seen so far calls, if they execute something: their arguments are unknown."""
@@ -161,8 +197,7 @@ class Interpreter(Statements):
             if node not in self.called:
                 self.taint()
                 scope = Scope(self.module, {one.arg: UNKNOWN for one in parameters(node)})
-                with suppress(Return):
-                    self.block(node.body, scope)
+                self.guess(node.body, scope)
 
     def unaccounted(self, tree: ast.Module) -> None:
         """Whatever else of a text executes something: it is read now, or noted as a failure."""

@@ -9,10 +9,17 @@ from search.verify.wrapper.effects import Effects
 from search.verify.wrapper.known import DECOMPRESS
 from search.verify.wrapper.operators import COMPUTE_ERRORS, compute, truth
 from search.verify.wrapper.syntax import assigned, blocks, parameters
-from search.verify.wrapper.values import UNKNOWN, Function, Named, Scope
+from search.verify.wrapper.values import (
+    UNKNOWN,
+    Function,
+    Named,
+    Scope,
+    Unknown,
+)
 
 STOPPED = (OpaqueError, *COMPUTE_ERRORS)
 MAX_CALLS = 20  # in one another
+STEPS_PER_STOP = 50  # what an exception takes
 # Modules whose import tells a reviewer nothing once the payload is open.
 HARMLESS = frozenset(
     {"ast", "base64", "binascii", "brotli", "builtins", "bz2", "codecs", "compression", "functools", "gzip", "hashlib"}
@@ -21,7 +28,19 @@ HARMLESS = frozenset(
 )
 
 
-class Return(Exception):
+class Signal(Exception):
+    """Statements are left early."""
+
+
+class Break(Signal):
+    """A loop ends."""
+
+
+class Continue(Signal):
+    """A loop goes on with its next turn."""
+
+
+class Return(Signal):
     """A function returns."""
 
     def __init__(self, value: Any) -> None:
@@ -29,17 +48,23 @@ class Return(Exception):
         super().__init__()
 
 
+def reason(error: Exception) -> str:
+    """Why a statement could not be followed."""
+    return str(error) if isinstance(error, OpaqueError) else f"{type(error).__name__}: {error}"
+
+
 class Statements(Effects):
     """Follows statements.
 
     Attributes:
         called: functions of the code that were followed.
+        stops: how many statements could not be.
     """
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
         self.called: set[ast.AST] = set()
-        self.depth = 0
+        self.depth = self.stops = 0
 
     def taint(self) -> None:
         """Note that the text does something besides unpacking another."""
@@ -51,11 +76,18 @@ class Statements(Effects):
             try:
                 self.budget.step()
                 self.statement(node, scope)
-            except STOPPED:
+            except STOPPED as error:
                 self.taint()
+                self.stops += 1
+                self.budget.step(STEPS_PER_STOP)
                 self.explore(node, scope)
                 for name in assigned([node]):
-                    scope.names[name] = UNKNOWN
+                    scope.names[name] = Unknown(reason(error))
+
+    def guess(self, statements: list[ast.stmt], scope: Scope) -> None:
+        """Follow statements that may be executed or not."""
+        with suppress(Signal):
+            self.block(statements, scope)
 
     def explore(self, statement: ast.stmt, scope: Scope) -> None:
         """Decompress what a statement decompresses, though it cannot be followed as a whole."""
@@ -74,7 +106,7 @@ class Statements(Effects):
         if follow is None:
             self.taint()
             for inner in blocks(node):
-                self.block(inner, Scope(scope))
+                self.guess(inner, Scope(scope))
             return
         follow(node, scope)
 
@@ -124,15 +156,15 @@ class Statements(Effects):
         try:
             is_so = truth(self.evaluate(node.test, scope))
         except STOPPED:
-            self.block(node.body, scope)
-            self.block(node.orelse, scope)
+            self.guess(node.body, scope)
+            self.guess(node.orelse, scope)
             raise
         self.block(node.body if is_so else node.orelse, scope)
 
     def _try(self, node: ast.Try, scope: Scope) -> None:
         self.block(node.body, scope)
         for handler in node.handlers:
-            self.block(handler.body, Scope(scope))
+            self.guess(handler.body, Scope(scope))
         self.block([*node.orelse, *node.finalbody], scope)
 
     def _raise(self, node: ast.Raise, scope: Scope) -> None:
@@ -155,7 +187,10 @@ class Statements(Effects):
             for value in values:
                 self.budget.step()
                 self.bind(node.target, value, scope)
-                self.block(node.body, scope)
+                with suppress(Continue):
+                    self.block(node.body, scope)
+        except Break:
+            return
         except STOPPED:
             self.unknown_loop(node, scope)
             raise
@@ -164,8 +199,13 @@ class Statements(Effects):
     def _while(self, node: ast.While, scope: Scope) -> None:
         try:
             while truth(self.evaluate(node.test, scope)):
-                self.budget.step()
-                self.block(node.body, scope)
+                stops = self.stops
+                with suppress(Continue):
+                    self.block(node.body, scope)
+                if self.stops > stops:
+                    raise OpaqueError("a loop whose end is not in the text")
+        except Break:
+            return
         except STOPPED:
             self.unknown_loop(node, scope)
             raise
@@ -174,7 +214,7 @@ class Statements(Effects):
         """Follow a loop's body once, whatever it runs over."""
         for name in assigned([node]):
             scope.names[name] = UNKNOWN
-        self.block(node.body, scope)
+        self.guess(node.body, scope)
 
     def _functiondef(self, node: ast.FunctionDef, scope: Scope) -> None:
         value: object = Function(node, scope)
@@ -189,6 +229,12 @@ class Statements(Effects):
         scope.names[node.name] = UNKNOWN
         for decorator in reversed(node.decorator_list):
             value = self.apply(self.evaluate(decorator, scope), value)
+
+    def _break(self, node: ast.Break, scope: Scope) -> None:
+        raise Break
+
+    def _continue(self, node: ast.Continue, scope: Scope) -> None:
+        raise Continue
 
     def _return(self, node: ast.Return, scope: Scope) -> None:
         raise Return(None if node.value is None else self.evaluate(node.value, scope))

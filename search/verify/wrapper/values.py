@@ -7,7 +7,7 @@ from typing import Any
 
 from search.verify.wrapper.decoders import MAX_OUTPUT_BYTES, OpaqueError
 
-MAX_STEPS = 2_000_000  # an XOR over a packed file of 100 KB, byte by byte; about 4 s
+MAX_STEPS = 500_000  # an XOR over a packed file of 80 KB, byte by byte; about 2 s
 MAX_BYTES = 3 * MAX_OUTPUT_BYTES  # of everything computed, whether kept or not
 BYTES_PER_ELEMENT = 16
 
@@ -85,8 +85,15 @@ class Function:
     scope: Scope
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Unknown:
-    """Whatever is not computed."""
+    """Whatever is not computed, and why."""
+
+    why: str = "a value that is not in the text"
+
+
+class ExhaustedError(Exception):
+    """There is too much to compute."""
 
 
 UNKNOWN = Unknown()
@@ -104,21 +111,24 @@ class Budget:
         """Count some steps.
 
         Raises:
-            OpaqueError: they were too many.
+            ExhaustedError: they were too many.
         """
         self.steps -= count
         if self.steps < 0:
-            raise OpaqueError(f"code that computes more than {MAX_STEPS} steps before it runs")
+            raise ExhaustedError(f"code that computes more than {MAX_STEPS} steps before it runs")
 
     def reserve(self, size: int) -> None:
         """Count bytes before they are made.
 
         Raises:
-            OpaqueError: they were too many.
+            OpaqueError: they are too many for one value.
+            ExhaustedError: they were too many in all.
         """
+        if size > MAX_OUTPUT_BYTES:
+            raise OpaqueError(f"a value of more than {MAX_OUTPUT_BYTES} bytes")
         self.bytes -= size
-        if size > MAX_OUTPUT_BYTES or self.bytes < 0:
-            raise OpaqueError(f"code that computes more than {MAX_OUTPUT_BYTES} bytes before it runs")
+        if self.bytes < 0:
+            raise ExhaustedError(f"code that computes more than {MAX_BYTES} bytes before it runs")
 
 
 CONTAINERS = (list, tuple, dict, set, frozenset)
