@@ -64,7 +64,12 @@ def child_environment(run: Run, inherited: Mapping[str, str]) -> dict[str, str]:
 
 def untrusted_environment(run: Run) -> dict[str, str]:
     """The environment of somebody else's program: of what this process inherited, only what holds no secret."""
-    return child_environment(run, harmless(os.environ))
+    return child_environment(run, harmless_environment())
+
+
+def harmless_environment() -> dict[str, str]:
+    """Those of this process's variables that an untrusted program may see."""
+    return harmless(os.environ)
 
 
 def harmless(inherited: Mapping[str, str]) -> dict[str, str]:

@@ -71,8 +71,13 @@ def export(
 
 def verify(
     folder: Annotated[Path, typer.Argument(help="A submission folder, ours or anybody's.")],
-    rerun: Annotated[
-        bool, typer.Option("--rerun", help="Execute it again and compare. Runs the folder's code!")
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Import its code, build its model, compare the parameters; isolated.")
+    ] = False,
+    rerun: Annotated[bool, typer.Option("--rerun", help="Execute it again and compare; isolated.")] = False,
+    unsafe: Annotated[
+        bool,
+        typer.Option("--unsafe", help="Where this host cannot isolate, run it all the same: with your rights!"),
     ] = False,
     data: Annotated[
         Path | None, typer.Option(help="Shards for --rerun.", show_default="data/NAME, as in the log")
@@ -80,21 +85,37 @@ def verify(
     tokenizer: Annotated[
         Path | None, typer.Option(help="Tokenizer for --rerun.", show_default="the folder's own")
     ] = None,
+    env: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE for --smoke and --rerun, as the README's command has it.")
+    ] = None,
     tolerance: Annotated[float, typer.Option(help="How far val_bpb may be off; GPU runs never repeat exactly.")] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Findings, for programs.")] = False,
 ) -> None:
-    """Check a submission against the challenge's rules; exit code 0 when nothing is refused, 1 otherwise."""
+    """Check a submission against the challenge's rules; exit code 0 when nothing is refused, 1 otherwise.
+
+    Its code is read, not run, unless --smoke or --rerun ask for it: then in a process without network that can open
+    nothing but the shards, with limits of memory and time.
+    """
     from search.verify.check import verify as find
     from search.verify.finding import is_valid
-    from search.verify.rerun import Rerun, logged_dataset
+    from search.verify.folder import LIMITS
+    from search.verify.rerun import Rerun, shards_of
+    from search.verify.smoke import Smoke
 
-    shards = (data or Path("data") / logged_dataset(folder)) if rerun else None
+    settings = variables(env or [])
     request = None
-    if shards is not None:
+    if rerun:
         from search.cluster import count_gpus
 
-        request = Rerun(data_path=shards, tokenizer_path=tokenizer, tolerance=tolerance, num_gpus=count_gpus())
-    findings = find(folder, request)
+        request = Rerun(
+            data_path=data or shards_of(folder),
+            tokenizer_path=tokenizer,
+            tolerance=tolerance,
+            num_gpus=count_gpus(),
+            settings=settings,
+            is_unsafe_allowed=unsafe,
+        )
+    findings = find(folder, request, LIMITS, Smoke(settings, unsafe) if smoke else None)
     if as_json:
         facts = [
             {"rule": f.rule, "severity": f.severity.value, "file": f.file, "line": f.line, "message": f.message}
@@ -106,3 +127,12 @@ def verify(
             print_plain(str(finding))
         print_plain(f"{folder}: {'valid' if is_valid(findings) else 'refused'}")
     raise typer.Exit(0 if is_valid(findings) else 1)
+
+
+def variables(given: list[str]) -> dict[str, str]:
+    """NAME=VALUE options as a mapping."""
+    pairs = [text.partition("=") for text in given]
+    for name, equals, _ in pairs:
+        if not (name and equals):
+            raise typer.BadParameter(f"expected NAME=VALUE, got {name}{equals}", param_hint="--env")
+    return {name: value for name, _, value in pairs}

@@ -1,21 +1,19 @@
 """Executes the train_gpt.py of a submission as shipped, isolated, and reads what it leaves behind."""
 
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from search.child import process_tree, untrusted_environment
-from search.errors import SubmissionError
+from search.child import untrusted_environment
 from search.run import CODE_FILE, LOG_FILE, OUTPUT_FILE, RESULT_FILE, Run
 from search.verify.folder import UnreadableError, read_bytes, read_text
-from search.verify.isolate import Ended, IsolationError, Job, Limits, run_isolated
+from search.verify.isolate import Ended, Job, run_untrusted
 from search.verify.log import ChallengeLog, read_log
 from search.verify.strict_json import read_json
+from search.verify.watch import Limits
 from trainer.result import Failure, Measurement, outcome_from_dict
 
 MAX_RESULT_BYTES = 1_000_000
@@ -33,25 +31,20 @@ class Again:
         val_bpb: as it printed it.
         weight_bytes: as it says; None where it does not.
         has_weights: whether it left a file of that size.
-        seconds: on the clock of whoever started it, from start to end.
-        isolation: how it was kept apart, in words.
-        unsafe: why it was not; None where it was.
     """
 
+    ended: Ended
     val_bpb: str
     weight_bytes: int | None
     has_weights: bool
-    seconds: float
-    isolation: str
-    unsafe: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
     """Why a run measured nothing."""
 
+    ended: Ended
     reason: str
-    unsafe: str | None
 
 
 def execute(folder: Path, run: Run, readable: tuple[Path, ...], *, is_unsafe_allowed: bool) -> Again | Failed:
@@ -62,7 +55,7 @@ def execute(folder: Path, run: Run, readable: tuple[Path, ...], *, is_unsafe_all
         run: its folder is replaced by the scratch one.
 
     Raises:
-        SubmissionError: this host cannot isolate it, and it may not run otherwise.
+        IsolationError: this host cannot isolate it, and it may not run otherwise.
     """
     with tempfile.TemporaryDirectory(prefix="caddie-rerun-", ignore_cleanup_errors=True) as scratch:
         work, output = Path(scratch, "work"), Path(scratch, OUTPUT_FILE)
@@ -74,15 +67,8 @@ def execute(folder: Path, run: Run, readable: tuple[Path, ...], *, is_unsafe_all
         if data is not None:
             (work / "data").symlink_to(data)  # where the challenge's scripts look unless told otherwise
         moved = replace(run, folder=work)
-        unsafe = None
-        try:
-            ended = run_isolated(job_of(moved, output, readable))
-        except IsolationError as error:
-            if not is_unsafe_allowed:
-                raise SubmissionError(f"{error}. --unsafe runs it with your rights and network") from error
-            unsafe, ended = str(error), run_unsafe(moved)
-            (work / OUTPUT_FILE).rename(output)
-        return read_again(work, output, ended, unsafe)
+        ended = run_untrusted(job_of(moved, output, readable), is_unsafe_allowed=is_unsafe_allowed)
+        return read_again(work, output, ended)
 
 
 def data_root(data_path: Path) -> Path | None:
@@ -110,37 +96,20 @@ def job_of(run: Run, output: Path, readable: tuple[Path, ...]) -> Job:
     )
 
 
-def run_unsafe(run: Run) -> Ended:
-    """A run with this user's rights and network."""
-    started, killed = time.monotonic(), None
-    with process_tree(run) as process:
-        try:
-            process.wait(timeout=run.deadline_seconds)
-        except subprocess.TimeoutExpired:
-            killed = f"no end within {run.deadline_seconds:g} s"
-    return Ended(exit_code=process.returncode, seconds=time.monotonic() - started, killed=killed, way=None)
-
-
-def read_again(work: Path, output: Path, ended: Ended, unsafe: str | None) -> Again | Failed:
+def read_again(work: Path, output: Path, ended: Ended) -> Again | Failed:
     """What an ended run left behind. Its folder is as hostile as the program that wrote it."""
     if ended.killed is not None:
-        return Failed(ended.killed, unsafe)
+        return Failed(ended, ended.killed)
     outcome = result_of(work)
     if isinstance(outcome, Failure):
-        return Failed(f"{outcome.kind.value}: {outcome.message}", unsafe)
+        return Failed(ended, f"{outcome.kind.value}: {outcome.message}")
     log = log_of(work, output)
     val_bpb = f"{outcome.val_bpb:.8f}" if outcome is not None else log.text("val_bpb")
     if val_bpb is None:
-        return Failed(f"exit code {ended.exit_code} and no result; its last line: {last_line(output)}", unsafe)
+        return Failed(ended, f"exit code {ended.exit_code} and no result; its last line: {last_line(output)}")
     weight_bytes = outcome.weight_bytes if outcome is not None else log.integer("weight_bytes")
-    return Again(
-        val_bpb=val_bpb,
-        weight_bytes=weight_bytes,
-        has_weights=any(path.lstat().st_size == weight_bytes for path in files_below(work)),
-        seconds=ended.seconds,
-        isolation="not isolated" if ended.way is None else f"isolated by {ended.way.value}",
-        unsafe=unsafe,
-    )
+    has_weights = any(path.lstat().st_size == weight_bytes for path in files_below(work))
+    return Again(ended, val_bpb, weight_bytes, has_weights)
 
 
 def files_below(work: Path) -> Iterator[Path]:

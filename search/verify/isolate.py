@@ -6,7 +6,6 @@ processes together, is watched from here, and the command is killed with all it 
 
 import json
 import os
-import resource
 import site
 import subprocess
 import sys
@@ -15,20 +14,18 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-import psutil
-
+from search import guard
 from search.errors import SubmissionError
-from search.verify.confine import STARTING, Policy, descendants
+from search.run import CODE_FILE
+from search.verify.confine import STARTING, Policy
+from search.verify.finding import Finding, Severity
+from search.verify.watch import Limits, end, watch
 
 ROOT = Path(__file__).parents[2]
-WATCH_SECONDS = 0.1
-DISK_SECONDS = 3.0  # between two looks at how much was written
-END_SECONDS = 10.0
-MAX_FILES = 200_000
 TASKS_PER_PROCESS = 4  # the kernel counts threads, most of them in few processes; the watch counts processes
 MOUNT_POINT, HOME, TEMPORARY = "root", "home", "home/tmp"  # in a folder made for one command
 # The Python installation comes on top. Of /etc only what has no secrets: root could read its own.
@@ -50,22 +47,6 @@ class Way(StrEnum):
 
 class IsolationError(SubmissionError):
     """This host cannot isolate a command."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """What an isolated command may use; over one of them, it is killed.
-
-    Attributes:
-        memory_bytes: of all its processes; three quarters of this host's unless given.
-        disk_bytes: in its folder, its caches and its output.
-        processes: at a time; torch compiles with up to 32 of them a rank.
-    """
-
-    seconds: float
-    memory_bytes: int = field(default_factory=lambda: psutil.virtual_memory().total * 3 // 4)
-    disk_bytes: int = 32 * 2**30
-    processes: int = 192
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,12 +80,40 @@ class Ended:
     Attributes:
         killed: the limit it went over; None when it ended by itself.
         way: how it was isolated; None where it was not.
+        unsafe: why it was not; None where it was.
     """
 
     exit_code: int
     seconds: float
     killed: str | None
     way: Way | None
+    unsafe: str | None = None
+
+    @property
+    def isolation(self) -> str:
+        """How it was isolated, in words."""
+        return "not isolated" if self.way is None else f"isolated by {self.way.value}"
+
+    def findings(self) -> list[Finding]:
+        """A remark where it was not isolated."""
+        if self.unsafe is None:
+            return []
+        message = f"expected a run apart from this host's files and network, got one without: {self.unsafe}"
+        return [Finding("isolation", Severity.REVIEW, CODE_FILE, None, message)]
+
+
+def run_untrusted(job: Job, *, is_unsafe_allowed: bool) -> Ended:
+    """Run a command isolated; where this host cannot do that, and it is allowed, as any program of this user.
+
+    Raises:
+        IsolationError: this host cannot isolate it, and it may not run otherwise.
+    """
+    try:
+        return run_isolated(job)
+    except IsolationError as error:
+        if not is_unsafe_allowed:
+            raise IsolationError(f"{error}. --unsafe runs it with your rights and network") from error
+        return replace(run_openly(job), unsafe=str(error))
 
 
 def run_isolated(job: Job, ways: Sequence[Way] = tuple(Way)) -> Ended:
@@ -151,19 +160,47 @@ def _attempt(job: Job, base: Path, way: Way) -> Ended | str:
             stdin.write(json.dumps(asdict(policy)).encode())
         with os.fdopen(reading, "rb") as status:
             said = status.read().decode(errors="replace")
-        killed = _watch(process, job, base / HOME) if said == STARTING else None
+        killed = watch(process, job.limits, (job.folder, base / HOME, job.output)) if said == STARTING else None
     finally:
-        _end(process, way)
+        # Whoever is in a namespace dies with its first process; elsewhere, orphans have to be collected.
+        end(process, collects=way is Way.LANDLOCK)
     if said != STARTING:
         return said.removeprefix(STARTING) or f"exit code {process.returncode} before it started"
     seconds = time.monotonic() - started
     return Ended(exit_code=process.returncode, seconds=seconds, killed=killed, way=way)
 
 
-def policy_of(job: Job, base: Path, way: Way) -> Policy:
-    """What the command may do, as the isolated process is told."""
+def run_openly(job: Job) -> Ended:
+    """Run a command with this user's rights and network, but with the same variables and the same watch."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="caddie-open-", ignore_cleanup_errors=True) as base:
+        make_folders(Path(base))
+        with job.output.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(guard.__file__), str(os.getpid()), *job.command],
+                cwd=job.folder,
+                env=environment_of(job, Path(base)),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            killed = watch(process, job.limits, (job.folder, Path(base, HOME), job.output))
+        finally:
+            end(process, collects=False)
+    return Ended(exit_code=process.returncode, seconds=time.monotonic() - started, killed=killed, way=None)
+
+
+def make_folders(base: Path) -> None:
+    """The folders that a command gets besides its own."""
     for name in (MOUNT_POINT, HOME, TEMPORARY):
         (base / name).mkdir()
+
+
+def policy_of(job: Job, base: Path, way: Way) -> Policy:
+    """What the command may do, as the isolated process is told."""
+    make_folders(base)
     devices = [str(path) for path in Path("/dev").glob("nvidia*")] if job.num_gpus else []
     limits = job.limits
     return Policy(
@@ -203,83 +240,3 @@ def environment_of(job: Job, base: Path) -> dict[str, str]:
     caches = ("XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH", "MPLCONFIGDIR")
     places = {name: str(home / name.lower()) for name in caches}
     return {**job.environment, **places, "HOME": str(home), "TMPDIR": str(base / TEMPORARY), "USER": "caddie"}
-
-
-def _watch(process: subprocess.Popen[bytes], job: Job, home: Path) -> str | None:
-    """Wait for the end; text names the limit that is passed."""
-    started = time.monotonic()
-    next_disk = started + DISK_SECONDS
-    while True:
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(WATCH_SECONDS)
-            return None
-        now = time.monotonic()
-        if now - started > job.limits.seconds:
-            return f"no end within {job.limits.seconds:g} s"
-        if reason := _over_memory(process.pid, job.limits):
-            return reason
-        if now > next_disk:
-            if reason := _over_disk((job.folder, home, job.output), job.limits):
-                return reason
-            next_disk = time.monotonic() + DISK_SECONDS
-
-
-def _over_memory(pid: int, limits: Limits) -> str | None:
-    """Whether the processes below one are too many, or hold too much memory together."""
-    family = descendants(pid)
-    if len(family) > limits.processes:
-        return f"more than {limits.processes} processes"
-    if sum(map(_resident_bytes, family)) <= limits.memory_bytes:
-        return None
-    # What processes share counts once for each above; the exact number takes longer.
-    if sum(map(_own_bytes, family)) > limits.memory_bytes:
-        return f"more than {limits.memory_bytes:,} bytes of memory"
-    return None
-
-
-def _resident_bytes(pid: int) -> int:
-    with suppress(OSError):  # it ended
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
-    return 0
-
-
-def _own_bytes(pid: int) -> int:
-    """Resident bytes, those shared by n processes counted as an n-th."""
-    with suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    return 0
-
-
-def _over_disk(paths: Sequence[Path], limits: Limits) -> str | None:
-    """Whether too much lies in files and folders that are being written."""
-    total = count = 0
-    for path in paths:
-        for parent, _, names in os.walk(path) if path.is_dir() else [(path.parent, [], [path.name])]:
-            count += len(names)
-            for name in names:
-                with suppress(OSError):
-                    total += (Path(parent) / name).lstat().st_size
-            if total > limits.disk_bytes:
-                return f"more than {limits.disk_bytes:,} bytes on disk"
-            if count > MAX_FILES:
-                return f"more than {MAX_FILES:,} files"
-    return None
-
-
-def _end(process: subprocess.Popen[bytes], way: Way) -> None:
-    """End the isolated process and all below it."""
-    left: list[psutil.Process] = []
-    for pid in descendants(process.pid):
-        with suppress(psutil.NoSuchProcess):
-            left.append(psutil.Process(pid))
-    if way is Way.LANDLOCK:
-        process.terminate()  # it collects and kills all below it; whoever is in a namespace dies with its first process
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(END_SECONDS)
-    process.kill()
-    process.wait()
-    for one in psutil.wait_procs(left, timeout=END_SECONDS)[1]:
-        with suppress(psutil.NoSuchProcess):
-            one.kill()

@@ -1,5 +1,6 @@
 """Runs a submission again and compares what it measures with what its logs say. Happens only on request."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,10 +10,11 @@ from search.errors import SubmissionError
 from search.run import CODE_FILE, Run
 from search.verify.execute import TOKENIZERS, Again, Failed, data_root, environment_of, execute
 from search.verify.files import Submission
-from search.verify.finding import Finding, Severity
+from search.verify.finding import Finding, Severity, shown
 from search.verify.folder import matching, read_text
 from search.verify.log import ChallengeLog, read_log
 
+DATASET_NAME = re.compile(r"\w[\w.-]*")
 REFUSE, REVIEW, NOTE = Severity.REFUSE, Severity.REVIEW, Severity.NOTE
 
 
@@ -48,20 +50,36 @@ def logged_dataset(folder: Path) -> str:
     """The name of the folder of shards that a submission's runs used, as its logs have it.
 
     Raises:
-        SubmissionError: no log names one.
+        SubmissionError: no log names one, or one gives a path: what a run may read is not for its author to say.
     """
     for path in matching(folder, "train*.log"):
         if name := read_log(read_text(path)).text("dataset"):
-            return name
-    raise SubmissionError(f"{folder}: expected a log that names its dataset, got none; name the shards' folder")
+            if DATASET_NAME.fullmatch(name):
+                return name
+            raise SubmissionError(f"{path}: expected the plain name of a dataset, got {shown(name)}; --data names one")
+    raise SubmissionError(f"{folder}: expected a log that names its dataset, got none; --data names the shards' folder")
+
+
+def shards_of(folder: Path) -> Path:
+    """Where the shards of a submission's runs would lie here: data/NAME, or data/datasets/NAME as the challenge has it.
+
+    Raises:
+        SubmissionError: no log names them.
+    """
+    name = logged_dataset(folder)
+    return next(
+        (path for path in (Path("data", name), Path("data/datasets", name)) if path.is_dir()), Path("data", name)
+    )
 
 
 def rerun_findings(submission: Submission, rerun: Rerun) -> list[Finding]:
     """Execute the folder's train_gpt.py for each seed asked for, in a folder of its own, and compare.
 
     Raises:
-        SubmissionError: there is no tokenizer, or no log of a seed.
+        SubmissionError: there are no shards, no tokenizer, or no log of a seed; or this host cannot isolate a run.
     """
+    if not rerun.data_path.is_dir():
+        raise SubmissionError(f"{rerun.data_path}: expected a folder of shards, got none; --data names one")
     names = submission.log_of_seed
     if not names:
         raise SubmissionError(f"{submission.folder}: expected a log of a seed to run again, got none")
@@ -77,9 +95,7 @@ def rerun_findings(submission: Submission, rerun: Rerun) -> list[Finding]:
         outcome = execute(
             submission.folder, run, readable_paths(rerun, tokenizer), is_unsafe_allowed=rerun.is_unsafe_allowed
         )
-        if outcome.unsafe is not None:
-            message = f"expected a run apart from this host's files and network, got one without: {outcome.unsafe}"
-            found.append(Finding("isolation", REVIEW, CODE_FILE, None, message))
+        found += outcome.ended.findings()
         shipped = (submission.folder / CODE_FILE).stat().st_size
         found += compare(names[seed], log, outcome, shipped, rerun.tolerance)
     return found
@@ -118,7 +134,9 @@ def tokenizer_of(folder: Path, rerun: Rerun) -> Path:
         return rerun.tokenizer_path
     found = matching(folder / "tokenizers", "*.model")
     if len(found) != 1:
-        raise SubmissionError(f"{folder / 'tokenizers'}: expected one tokenizer, got {len(found)}; name one")
+        raise SubmissionError(
+            f"{folder / 'tokenizers'}: expected one tokenizer, got {len(found)}; --tokenizer names one"
+        )
     return found[0]
 
 
@@ -141,7 +159,9 @@ def compare(name: str, log: ChallengeLog, outcome: Again | Failed, shipped: int,
     yield from compare_bytes(name, log, outcome, shipped, tolerance)
     same = "the same digits" if is_equal else f"off by {difference:+.8f}"
     artifact = "unknown" if outcome.weight_bytes is None else str(shipped + outcome.weight_bytes)
-    message = f"ran again in {outcome.seconds:.0f} s, {outcome.isolation}: val_bpb {outcome.val_bpb} ({same}),"
+    message = (
+        f"ran again in {outcome.ended.seconds:.0f} s, {outcome.ended.isolation}: val_bpb {outcome.val_bpb} ({same}),"
+    )
     yield Finding("rerun", NOTE, name, None, f"{message} {artifact} artifact bytes")
 
 

@@ -18,7 +18,8 @@ import psutil
 import pytest
 
 from search.child import harmless
-from search.verify.isolate import Ended, IsolationError, Job, Limits, Way, run_isolated
+from search.verify.isolate import Ended, IsolationError, Job, Way, run_isolated, run_untrusted
+from search.verify.watch import Limits
 
 LIMITS = Limits(seconds=30.0, memory_bytes=2**30, processes=40)
 # Every attempt is a function; the result is what it returned or the name of its error.
@@ -324,7 +325,7 @@ def test_memory_of_many_processes_counts_together(tmp_path: Path, way: Way) -> N
 
 @each_way
 def test_a_full_disk_is_foreseen(tmp_path: Path, way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.verify.isolate.DISK_SECONDS", 0.1)
+    monkeypatch.setattr("search.verify.watch.DISK_SECONDS", 0.1)
     code = "import time\nfor i in range(20): open(f'{i}', 'wb').write(bytes(2**20))\ntime.sleep(60)"
     ended = run_or_skip(job_of(tmp_path, code, limits=replace(LIMITS, disk_bytes=10 * 2**20)), way)
     assert ended.killed == f"more than {10 * 2**20:,} bytes on disk"
@@ -338,7 +339,8 @@ def test_it_ends_with_whoever_started_it(tmp_path: Path, way: Way) -> None:
 import sys
 from pathlib import Path
 from search.child import harmless
-from search.verify.isolate import Job, Limits, Way, run_isolated
+from search.verify.isolate import Job, Way, run_isolated
+from search.verify.watch import Limits
 command = [sys.executable, "-c", {ORPHANS + "time.sleep(60)"!r}, {marker!r}]
 folder = Path({str(tmp_path / "work")!r})
 limits = Limits(seconds=60.0)
