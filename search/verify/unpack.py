@@ -38,11 +38,11 @@ def readable_code(data: bytes) -> Unpacked:
     except SyntaxError as error:
         return Unpacked(_replaced(data), CODE_FILE, 0, f"expected Python source: {error.msg}, line {error.lineno}")
     try:
-        parse(text)
+        tree = parse(text)
     except SyntaxError:
         return Unpacked(text, CODE_FILE, 0, "")  # whoever reads the text next says so
     interpreter = Interpreter(data)
-    layer = interpreter.follow(text)
+    layer = interpreter.follow(text, tree)
     for found in interpreter.decompressed:
         _add_unexecuted(layer, found)
     layers = layer.height

@@ -1,6 +1,7 @@
 """Statements of strangers' code, followed as far as constants go, to find the code that it unpacks and executes."""
 
 import ast
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +9,17 @@ from typing import Any
 from search.verify.python_text import MAX_TOKENS, count_tokens, parse
 from search.verify.wrapper.decoders import OpaqueError
 from search.verify.wrapper.statements import STOPPED, Statements, reason
-from search.verify.wrapper.syntax import bound, executing, functions, literals, mentioned, needed, parameters
+from search.verify.wrapper.syntax import (
+    FunctionNode,
+    bound,
+    calls_of,
+    executing,
+    holders,
+    literals,
+    mentioned,
+    needed,
+    parameters,
+)
 from search.verify.wrapper.values import (
     MAX_BYTES,
     MAX_STEPS,
@@ -72,8 +83,7 @@ class Interpreter(Statements):
         self.failures: dict[ast.AST, str] = {}
         self.accounted: set[ast.AST] = set()
         self.stack: list[Layer] = []
-        self.literals: list[frozenset[str]] = []
-        self.names: list[frozenset[str]] = []
+        self.trees: list[ast.Module] = []
         self.tokens = self.payloads = 0
         self.shrunk = 1
 
@@ -82,7 +92,7 @@ class Interpreter(Statements):
         """The text whose statements are followed now."""
         return self.stack[-1]
 
-    def follow(self, text: str, is_visible: bool = False) -> Layer:
+    def follow(self, text: str, tree: ast.Module | None = None) -> Layer:
         """A text with everything that it executes.
 
         Raises:
@@ -92,21 +102,21 @@ class Interpreter(Statements):
         if self.tokens > MAX_TOKENS + len(self.stack) * MAX_TOKENS // 50:
             raise OpaqueError(f"code of more than {MAX_TOKENS} tokens")
         try:
-            tree = parse(text)
+            tree = tree or parse(text)
         except SyntaxError as error:
             raise OpaqueError(f"a payload that is not Python ({error.msg})") from error
-        layer = Layer(text, is_visible)
+        layer = Layer(text)
         if self.stack:
             self.layer.children.append(layer)
-            if self.names[-1] & needed(tree):
+            layer.is_visible = text in set(literals(self.trees[-1]))
+            if bound(self.trees[-1]) & needed(tree):
                 self.taint()  # what it executes uses what it defines
         self.stack.append(layer)
-        self.names.append(bound(tree))
-        self.literals.append(frozenset(literals(tree)))
+        self.trees.append(tree)
         self.module.names["__doc__"] = ast.get_docstring(tree, clean=False)
         self.follow_all(tree)
-        for known in (self.stack, self.names, self.literals):
-            known.pop()
+        self.stack.pop()
+        self.trees.pop()
         return layer
 
     def follow_all(self, tree: ast.Module) -> None:
@@ -115,13 +125,16 @@ class Interpreter(Statements):
             self.guess(tree.body, self.module)
         except ExhaustedError as error:
             self.forget(error)
+        nodes = list(ast.walk(tree))
+        mentions = list(executing(nodes))
+        if not mentions:
+            return
         try:
-            self.uncalled(tree)
-            self.unaccounted(tree)
+            self.uncalled(holders(nodes, mentions))
+            self.unaccounted(mentions, calls_of(nodes, mentions))
         except ExhaustedError as error:
             self.forget(error)
-            if next(executing(tree), None) is not None:
-                self.note("exec", str(error))
+            self.note("exec", str(error))
 
     def forget(self, error: ExhaustedError) -> None:
         """Trust no value that was computed until there was too much, and go on with less."""
@@ -139,7 +152,7 @@ class Interpreter(Statements):
         self.payloads += 1
         if self.payloads > MAX_PAYLOADS:
             raise OpaqueError(f"more than {MAX_PAYLOADS} payloads")
-        self.follow(text, text in self.literals[-1])
+        self.follow(text)
 
     def taint(self) -> None:
         """Note that the text does something besides unpacking another."""
@@ -191,24 +204,25 @@ class Interpreter(Statements):
         """Note something executed that cannot be read."""
         self.failures[node or ast.Constant(what)] = f"expected executed code that can be read, got {what} of {why}"
 
-    def uncalled(self, tree: ast.Module) -> None:
-        """Follow functions that nothing seen so far calls, if they execute something: their arguments are unknown."""
-        for node in functions(tree):
+    def uncalled(self, functions: Iterable[FunctionNode]) -> None:
+        """Follow functions that execute something and that nothing seen so far calls: their arguments are unknown."""
+        for node in functions:
             if node not in self.called:
                 self.taint()
                 scope = Scope(self.module, {one.arg: UNKNOWN for one in parameters(node)})
                 self.guess(node.body, scope)
 
-    def unaccounted(self, tree: ast.Module) -> None:
+    def unaccounted(self, mentions: Iterable[ast.expr], calls: Mapping[ast.AST, ast.Call]) -> None:
         """Whatever else of a text executes something: it is read now, or noted as a failure."""
-        for node, call in executing(tree):
+        for node in mentions:
             if node in self.accounted or (isinstance(node, ast.Name) and node.id in self.module.names):
                 continue
             self.taint()
+            call = calls.get(node)
             if call is not None:
                 with suppress(*STOPPED):
                     self.evaluate(call, self.module)
             if node not in self.accounted and (call is None or call not in self.failures):
                 name = ast.unparse(node)
                 path = "builtins.eval" if name == "eval" else name
-                self.fail(path, call or node, OpaqueError("something that is not in the text"))
+                self.fail(path, call or node, OpaqueError(UNKNOWN.why))

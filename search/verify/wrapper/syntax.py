@@ -5,7 +5,13 @@ from collections.abc import Iterable, Iterator
 
 STATEMENT_LISTS = ("body", "orelse", "finalbody")
 EXECUTING_NAMES = frozenset({"exec", "eval"})
-EXECUTING_ATTRIBUTES = frozenset({"exec_module", "load_module", "run_path", "run_module", "runsource", "runcode"})
+EXECUTING_OF_MODULES = {
+    "loads": {"marshal.loads"},
+    "eval": {"builtins.eval", "__builtins__.eval"},
+}
+EXECUTING_ATTRIBUTES = frozenset(
+    {"exec", "exec_module", "load_module", "run_path", "run_module", "runsource", "runcode"}
+)
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -71,21 +77,29 @@ def parameters(function: FunctionNode | ast.Lambda) -> list[ast.arg]:
     return [*some.posonlyargs, *some.args, *some.kwonlyargs, *stars]
 
 
-def executing(tree: ast.AST) -> Iterator[tuple[ast.expr, ast.Call | None]]:
-    """Mentions of exec, eval and what runs files, each with its call where it is called right there."""
-    calls = {node.func: node for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    for node in ast.walk(tree):
-        is_name = isinstance(node, ast.Name) and node.id in EXECUTING_NAMES and isinstance(node.ctx, ast.Load)
-        is_method = isinstance(node, ast.Attribute) and (
-            node.attr in EXECUTING_ATTRIBUTES
-            or (node.attr == "exec" or ast.unparse(node) in {"marshal.loads", "builtins.eval", "__builtins__.eval"})
-        )
-        if isinstance(node, ast.Name | ast.Attribute) and (is_name or is_method):
-            yield node, calls.get(node)
-
-
-def functions(tree: ast.AST) -> Iterator[FunctionNode]:
-    """Functions of the code that execute something, methods and inner ones included."""
-    for node in ast.walk(tree):
-        if isinstance(node, FunctionNode) and any(next(executing(one), None) for one in node.body):
+def executing(nodes: Iterable[ast.AST]) -> Iterator[ast.expr]:
+    """Mentions of exec, eval and what runs files or compiled code."""
+    for node in nodes:
+        if isinstance(node, ast.Name):
+            is_mention = node.id in EXECUTING_NAMES and isinstance(node.ctx, ast.Load)
+        else:
+            is_mention = isinstance(node, ast.Attribute) and (
+                node.attr in EXECUTING_ATTRIBUTES
+                or (node.attr in EXECUTING_OF_MODULES and ast.unparse(node) in EXECUTING_OF_MODULES[node.attr])
+            )
+        if is_mention and isinstance(node, ast.Name | ast.Attribute):
             yield node
+
+
+def holders(nodes: Iterable[ast.AST], mentions: Iterable[ast.AST]) -> Iterator[FunctionNode]:
+    """Functions whose bodies hold one of the mentions, methods and inner functions included."""
+    wanted = set(mentions)
+    for node in nodes:
+        if isinstance(node, FunctionNode) and any(inner in wanted for one in node.body for inner in ast.walk(one)):
+            yield node
+
+
+def calls_of(nodes: Iterable[ast.AST], mentions: Iterable[ast.AST]) -> dict[ast.AST, ast.Call]:
+    """The call of each mention that is called right there."""
+    wanted = set(mentions)
+    return {node.func: node for node in nodes if isinstance(node, ast.Call) and node.func in wanted}
