@@ -9,6 +9,7 @@ from search.run import CODE_FILE
 from search.verify.python_text import decode, parse
 from search.verify.wrapper.interpret import Interpreter, Layer
 
+MAX_UNEXECUTED = 8  # payloads that are code and not seen to be executed
 CODE = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef | ast.Assign
 
 
@@ -43,7 +44,7 @@ def readable_code(data: bytes) -> Unpacked:
         return Unpacked(text, CODE_FILE, 0, "")  # whoever reads the text next says so
     interpreter = Interpreter(data)
     layer = interpreter.follow(text, tree)
-    for found in interpreter.decompressed:
+    for found in interpreter.decompressed[:MAX_UNEXECUTED]:
         _add_unexecuted(layer, found)
     layers = layer.height
     failure = next(iter(interpreter.failures.values()), "")
@@ -58,12 +59,12 @@ def _add_unexecuted(layer: Layer, payload: bytes) -> None:
     """Code that is taken out of a payload and goes a way that is not followed, such as into a module's file."""
     try:
         text = decode(payload)
-        tree = parse(text)
+        if _holds(layer, text) or not any(isinstance(node, CODE) for node in parse(text).body):
+            return
     except SyntaxError:
         return
-    if any(isinstance(node, CODE) for node in tree.body) and not _holds(layer, text):
-        layer.is_pure = False
-        layer.children.append(Layer(text))
+    layer.is_pure = False
+    layer.children.append(Layer(text))
 
 
 def _holds(layer: Layer, text: str) -> bool:

@@ -8,10 +8,9 @@ EXECUTING_NAMES = frozenset({"exec", "eval"})
 EXECUTING_OF_MODULES = {
     "loads": {"marshal.loads"},
     "eval": {"builtins.eval", "__builtins__.eval"},
+    "exec": {"builtins.exec", "__builtins__.exec"},
 }
-EXECUTING_ATTRIBUTES = frozenset(
-    {"exec", "exec_module", "load_module", "run_path", "run_module", "runsource", "runcode"}
-)
+EXECUTING_ATTRIBUTES = frozenset({"exec_module", "load_module", "run_path", "run_module", "runsource", "runcode"})
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
