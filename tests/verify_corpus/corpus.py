@@ -2,6 +2,11 @@
 
 from verify_corpus.build import Script
 from verify_corpus.hidden import HIDDEN
+from verify_corpus.innocent_adaptation import ADAPTATION
+from verify_corpus.innocent_code import CODE
+from verify_corpus.innocent_model import MODEL
+from verify_corpus.innocent_scoring import SCORING
+from verify_corpus.innocent_splits import DATA
 from verify_corpus.network import NETWORK
 from verify_corpus.ngram_target import NGRAM_TARGET
 from verify_corpus.process import PROCESS
@@ -19,4 +24,5 @@ SCRIPTS: tuple[Script, ...] = (
     *(*VAL_IN_TRAINING, *VAL_IN_QUANTIZATION, *TRAIN_IN_EVAL),
     *(*TTT_ORDER, *SLOT, *NGRAM_TARGET, *TARGET_LEAK),
     *REPORTS,
+    *(*CODE, *DATA, *MODEL, *SCORING, *ADAPTATION),
 )

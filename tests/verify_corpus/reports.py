@@ -12,12 +12,7 @@ BYTE_COUNT = (
         rule="byte-count",
         why=f"Divides by a constant number of bytes a token. {BYTES}",
         base="adaptive",
-        swaps=(
-            (
-                "return float((self.bytes_lut[target_ids] + self.space_lut[target_ids] * (1 - self.edge_lut[prev_ids])).sum())",
-                "return 2.71 * len(target_ids)",
-            ),
-        ),
+        swaps=(("return float(sizes.sum())", "return 2.71 * len(target_ids)"),),
     ),
     Script(
         name="byte-count-scaled-up",
