@@ -9,41 +9,42 @@ from search.verify.log_text import result_lines
 from search.verify.number import agrees
 from search.verify.score_line import ScoreLine, merge, score_line
 
-COUNT = r"(?P<value>\d[\d,]*)"
+COUNT = r"(?P<value>\d[\d,]{0,19})"
+WHOLE, DECIMAL = r"(?P<value>\d{1,15})", r"(?P<value>\d{1,12}(?:\.\d{1,20})?)"
 # What a line says, by a word that it holds at least and the pattern it has; the last such line of a log counts.
 PATTERNS: tuple[tuple[str, str, re.Pattern[str]], ...] = tuple(
     (name, word, re.compile(pattern))
     for name, word, pattern in (
-        ("device", "python:", r"^python:.*\bdevice:(?P<value>.+?)\s*$"),
+        ("device", "python:", r"^python:.*\bdevice:(?P<value>\S[^:]*)"),
         ("pytorch", "python:", r"^python:.*\bpytorch:(?P<value>\S+)"),
-        ("world_size", "orld", r"(?:\bworld_size|^World size)\s*[:=]\s*(?P<value>\d+)"),
-        ("world_size", "ws:", r"\bws:(?P<value>\d+)\b"),
+        ("world_size", "orld", rf"(?:\bworld_size|^World size)\s*[:=]\s*{WHOLE}"),
+        ("world_size", "ws:", rf"\bws:{WHOLE}\b"),
         ("model_params", "params:", rf"^(?:model_params|params|Total params)\s*:\s*{COUNT}"),
         ("dataset", "train_loader:", r"^train_loader:dataset:(?P<value>\S+)"),
         ("dataset", "datasets_dir", r"^\s*datasets_dir\s*[:=]\s*(?:\S*/)?(?P<value>[^/\s]+)/?\s*$"),
         ("tokenizer_sha256", "tokenizer_sha256:", r"^tokenizer_sha256:(?P<value>[0-9a-f]{64})\s*$"),
-        ("train_shards", "train_shards", r"\btrain_shards\s*[:=]\s*(?P<value>\d+)"),
-        ("val_tokens", "val_loader:", r"^val_loader:.*\btokens:(?P<value>\d+)"),
+        ("train_shards", "train_shards", rf"\btrain_shards\s*[:=]\s*{WHOLE}"),
+        ("val_tokens", "val_loader:", rf"^val_loader:.*\btokens:{WHOLE}"),
         ("val_tokens", "okens", rf"^(?:val_tokens|Validation tokens)\s*:\s*{COUNT}"),
-        ("train_loss", "loss", r"^(?:step\s*:?\s*)?\d+/\d+\s.*?\b(?:train_)?loss\s?:?\s?(?P<value>\d+\.\d+)"),
-        ("train_ms", "train_time", r"\btrain_time[:=]\s*(?P<value>\d+)(?:\.\d+)?\s?ms"),
-        ("train_minutes", "train_time", r"\btrain_time[:=]\s*(?P<value>\d+(?:\.\d+)?)\s?m\b"),
-        ("train_seconds", "raining", r"^Training (?:complete|done|finished) in (?P<value>\d+(?:\.\d+)?)\s?s"),
-        ("last_step", "/", r"^(?:step\s*:?\s*)?(?P<value>\d+)/\d+\s"),
-        ("stopped_step", "topping", r"^stopping_early:.*\bstep:\s*(?P<value>\d+)/"),
-        ("stopped_step", "topping", r"^Stopping early at step (?P<value>\d+)"),
-        ("step_avg_ms", "step_avg", r"\bstep_avg[:=]\s*(?P<value>\d+(?:\.\d+)?)\s?ms"),
-        ("peak_memory_mib", "eak memory", r"^[Pp]eak memory(?: allocated)?:\s*(?P<value>\d+) MiB"),
+        ("train_loss", "loss", r"^(?:step\s*:?\s*)?\d+/\d+\s.*?\b(?:train_)?loss\s?:?\s?(?P<value>\d{1,12}\.\d{1,20})"),
+        ("train_ms", "train_time", rf"\btrain_time[:=]\s*{WHOLE}(?:\.\d+)?\s?ms"),
+        ("train_minutes", "train_time", rf"\btrain_time[:=]\s*{DECIMAL}\s?m\b"),
+        ("train_seconds", "raining", rf"^Training (?:complete|done|finished) in {DECIMAL}\s?s"),
+        ("last_step", "/", rf"^(?:step\s*:?\s*)?{WHOLE}/\d+\s"),
+        ("stopped_step", "topping", rf"^stopping_early:.*\bstep:\s*{WHOLE}/"),
+        ("stopped_step", "topping", rf"^Stopping early at step {WHOLE}"),
+        ("step_avg_ms", "step_avg", rf"\bstep_avg[:=]\s*{DECIMAL}\s?ms"),
+        ("peak_memory_mib", "eak memory", rf"^[Pp]eak memory(?: allocated)?:\s*{WHOLE} MiB"),
         ("raw_weight_bytes", "Serialized model", rf"^Serialized model:\s*{COUNT} bytes"),
         ("weight_bytes", "Serialized model", rf"^Serialized model [^:]+:\s*{COUNT} bytes"),
         ("weight_bytes", "rtifact", rf"^Artifact(?: size)?:\s*{COUNT} bytes"),
         ("raw_code_bytes", "uncompressed", rf"^Code size \(uncompressed\):\s*{COUNT} bytes"),
         ("code_bytes", "Code size", rf"^Code size(?: \(compressed\))?:\s*{COUNT} bytes"),
-        ("code_bytes", "code:", r"^artifact:.*\bcode:(?P<value>\d+)\b"),
+        ("code_bytes", "code:", rf"^artifact:.*\bcode:{WHOLE}\b"),
         ("raw_total_bytes", "Total", rf"^Total submission size:\s*{COUNT} bytes"),
         ("total_bytes", "Total", rf"^Total submission size [^:]+:\s*{COUNT} bytes"),
-        ("total_bytes", "budget:", r"^budget:(?P<value>\d+)/\d+"),
-        ("total_eval_seconds", "total_eval_time", r"^total_eval_time[:=]\s*(?P<value>\d+(?:\.\d+)?)\s?s"),
+        ("total_bytes", "budget:", rf"^budget:{WHOLE}/\d+"),
+        ("total_eval_seconds", "total_eval_time", rf"^total_eval_time[:=]\s*{DECIMAL}\s?s"),
     )
 )
 SEED_LINE = re.compile(r"^\s*seed\s*[:=]\s*(?P<value>\d{1,18})\b", re.IGNORECASE)
@@ -55,7 +56,7 @@ EXPECTED = (
     *("seed", "code_bytes", "total_bytes", "train_shards", "val_tokens", "train_loss", "steps", "peak_memory_mib"),
     "roundtrip_bpb",
 )
-ROUNDTRIP = re.compile(r"round_?trip|^quantized$")
+ROUNDTRIP = re.compile(r"round_?trip|\bquantized$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ def values_of(number: int, line: str) -> Iterator[tuple[str, LogValue]]:
     for name, word, pattern in PATTERNS:
         if word in line and (match := pattern.search(line)):
             value = match["value"]
-            yield name, LogValue(value.replace(",", "") if value[0].isdigit() else value, number)
+            yield name, LogValue(value.replace(",", "") if value[0].isdigit() else value.strip(), number)
 
 
 def complete(entries: dict[str, LogValue], scores: tuple[ScoreLine, ...]) -> None:
@@ -162,7 +163,7 @@ def complete(entries: dict[str, LogValue], scores: tuple[ScoreLine, ...]) -> Non
             entries.setdefault("train_ms", LogValue(str(milliseconds), entries[name].line))
     if steps := entries.get("stopped_step") or entries.get("last_step"):
         entries["steps"] = steps
-    roundtrips = [score for score in scores if score.is_stored and ROUNDTRIP.search(score.label)]
+    roundtrips = [score for score in scores if ROUNDTRIP.search(score.label)]
     if roundtrips:
         entries["roundtrip_bpb"] = LogValue(roundtrips[-1].bpb_text, roundtrips[-1].line)
     stored = [score for score in scores if score.is_stored]

@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from search.verify.log_text import STEP
 from search.verify.number import Shown
 
-BPB = re.compile(r"\bval_bpb\s?[:=]\s*(?P<value>\d+\.\d+|nan|inf)", re.IGNORECASE)
-LOSS = re.compile(r"\bval_loss\s?[:=]\s*(?P<value>\d+\.\d+|nan|inf)", re.IGNORECASE)
-EVAL_TIME = re.compile(r"\b(?:eval_time|elapsed|eval_seconds)\s?[:=]\s*(?P<value>\d+(?:\.\d+)?)\s?(?P<unit>ms|s)?\b")
+BPB = re.compile(r"\bval_bpb\s?[:=]\s*(?P<value>\d{1,6}\.\d{1,20}|nan|inf)", re.IGNORECASE)
+LOSS = re.compile(r"\bval_loss\s?[:=]\s*(?P<value>\d{1,6}\.\d{1,20}|nan|inf)", re.IGNORECASE)
+EVAL_TIME = re.compile(
+    r"\b(?:eval_time|elapsed|eval_seconds)\s?[:=]\s*(?P<value>\d{1,12}(?:\.\d{1,12})?)\s?(?P<unit>ms|s)?\b"
+)
 NAME = re.compile(r"[A-Za-z][\w .+/()-]*")
 SETTING = re.compile(r"\w+[:=][\d.]\S*")  # stride:64 and the like, between the name and the score
 EXACT = re.compile(r"_?exact\b")

@@ -10,7 +10,7 @@ from search.verify.files import Submission
 from search.verify.finding import Finding, Severity
 from search.verify.folder import read_text
 from search.verify.log import EXPECTED, NEEDED, ChallengeLog
-from search.verify.number import Shown, agrees, agrees_with_mean, deviations
+from search.verify.number import Shown, agrees, agrees_with_mean, deviations, unit
 from search.verify.score_line import ScoreLine
 from search.verify.times import compliance_findings, step_findings, time_findings
 
@@ -18,6 +18,8 @@ REFUSE, REVIEW, NOTE = Severity.REFUSE, Severity.REVIEW, Severity.NOTE
 # Targets of the frozen validation split by published tokenizer; some loaders drop the incomplete last window.
 VALIDATION_TOKENS = (62_021_846, 50_905_088, 45_508_608, 40_540_160, 47_853_343)
 WINDOW_TOKENS = 4_096
+DEVIATION_TOLERANCE = 0.05
+HAND_ROUNDED = 1e-6  # no program prints fewer decimals of a deviation
 
 
 def score_findings(submission: Submission) -> list[Finding]:
@@ -159,9 +161,15 @@ def total_findings(submission: Submission, chosen: Mapping[int, ScoreLine]) -> I
         for name in ("val_bpb", "val_loss"):
             for claim in claims.deviations[name] if name == key else ():
                 if not any(agrees_with_mean(claim.value, spread) for spread in spreads):
-                    expected = spreads[0] if spreads else None
-                    message = f"{claim.name}: expected {expected} over the seeds, got {claim.value}"
-                    yield submission.finding("score", REFUSE, claim.key, message)
+                    yield deviation_finding(submission, claim, spreads)
+
+
+def deviation_finding(submission: Submission, claim: Claim, spreads: Sequence[float]) -> Finding:
+    """A deviation that is none of the logs'; one that was rounded by hand and is nearly right is for a reviewer."""
+    is_near = any(abs(claim.value - spread) <= DEVIATION_TOLERANCE * spread for spread in spreads)
+    severity = REVIEW if is_near and unit(claim.value) >= HAND_ROUNDED else REFUSE
+    message = f"{claim.name}: expected {spreads[0] if spreads else None} over the seeds, got {claim.value}"
+    return submission.finding("score", severity, claim.key, message)
 
 
 def single_findings(submission: Submission, claim: Claim, lists: Sequence[Sequence[float]]) -> Iterator[Finding]:

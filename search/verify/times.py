@@ -15,6 +15,7 @@ from search.verify.score_line import ScoreLine
 REFUSE, REVIEW, NOTE = Severity.REFUSE, Severity.REVIEW, Severity.NOTE
 LOG_SECONDS = 0.001  # logs round to milliseconds
 STEPS_OVER = 2  # the challenge's loop looks at its clock after a step, and measures once more after that
+SAME_DIGITS = 4  # that the roundest lines of logs have
 STEP_TOLERANCE = 0.05  # some count warm-up or validation in
 # What a list of compliance calls each fact.
 FACTS = {
@@ -33,6 +34,15 @@ def train_seconds(log: ChallengeLog) -> float:
 def eval_seconds(log: ChallengeLog, score: ScoreLine) -> float:
     """How long a log says that the claimed score took to compute."""
     return max(score.eval_seconds or 0.0, log.decimal("total_eval_seconds") or 0.0)
+
+
+def all_eval_seconds(log: ChallengeLog) -> float:
+    """How long all scores of stored weights took; those that are one number took their time once."""
+    times: dict[float, float] = {}
+    for score in log.stored_scores:
+        key = round(score.val_bpb, SAME_DIGITS) if score.val_bpb is not None else float("nan")
+        times[key] = max(times.get(key, 0.0), score.eval_seconds or 0.0)
+    return sum(times.values())
 
 
 def overshoot(log: ChallengeLog) -> float:
@@ -60,7 +70,7 @@ def time_findings(submission: Submission, chosen: Mapping[int, ScoreLine]) -> It
                 is_claimed = claim is not None and claim.value > logged
                 message = f"{kind}: expected at most {TRACK_SECONDS:.0f} s, got {seconds:.3f}"
                 yield limit_finding(submission, name, message, claim if is_claimed else None, is_late=is_late)
-        together = sum(one.eval_seconds or 0.0 for one in log.stored_scores)
+        together = all_eval_seconds(log)
         if submission.is_record and together > TRACK_SECONDS >= eval_seconds(log, score):
             message = (
                 f"expected at most {TRACK_SECONDS:.0f} s of evaluation, got {together:.1f} for all scores together"
