@@ -43,9 +43,9 @@ def headline(claim: Claim) -> str:
     lines = [
         f"# {claim.name}",
         "",
-        f"**val_bpb {claim.val_bpb:.4f}** ({spread}), sliding window{adapting} over the weights read back from the",
-        f"artifact; **{claim.artifact_bytes:,} bytes** of {TRACK_ARTIFACT_BYTES:,} (code and compressed weights of the",
-        "largest seed).",
+        f"**val_bpb {claim.val_bpb:.4f}** ({spread}), sliding window{adapting} over the weights read back from the"
+        f" artifact; **{claim.artifact_bytes:,} bytes** of {TRACK_ARTIFACT_BYTES:,} (code and compressed weights of the"
+        " largest seed).",
         "",
         claim.entry.blurb or sentence(claim.techniques),
     ]
@@ -83,7 +83,7 @@ def model(claim: Claim) -> str:
 
 def compliance_facts(claim: Claim) -> str:
     """What the compliance list of submission.json rests on."""
-    facts = compliance(claim.measurements, ())
+    facts = compliance(claim.measurements)
     limits = [name for name in ("train_under_600s", "eval_under_600s", "artifact_under_16mb") if facts[name]]
     over = [name for name, is_so in facts.items() if not is_so]
     kept = f"Measured in every run: {', '.join(f'`{name}`' for name in limits)}." if limits else ""
@@ -100,10 +100,12 @@ def adaptation(claim: Claim) -> str:
     evaluation = claim.origin.recipe.evaluation
     if not evaluation.adapts:
         return "Nothing is adapted while scoring: no test-time training, no n-gram cache, one pass."
-    what = "all weights" if evaluation.sgd is not None else "low-rank additions, anew for each document"
+    what = "all weights" if evaluation.lora is None else "low-rank additions, anew for each document"
+    if evaluation.lora is not None and evaluation.lora.phases:
+        what += ", and of the weights themselves on documents that have been scored"
     return (
         f"Test-time training of {what}, score-first: every token is scored, once and for good, before any update that"
-        " has seen it; one pass from left to right, no n-gram cache, nothing fitted to the tokens being scored."
+        " has seen it; one pass, no n-gram cache, nothing fitted to the tokens being scored."
     )
 
 

@@ -14,15 +14,15 @@ def reproduce(claim: Claim, shipped: Shipped) -> str:
     torchrun = f"torchrun --standalone --nproc-per-node={world_size}"
     command = "python" if world_size == 1 else torchrun
     seeds = " ".join(str(one.seed) for one in claim.measurements)
-    install = "pip install -r requirements.txt" if shipped.requirements else f"pip install {' '.join(shipped.needs)}"
+    packages = "-r requirements.txt" if shipped.requirements else " ".join(shipped.needs)
+    install = f"pip install {packages}\n" if packages else ""
     tokenizer = f'"$PWD/{shipped.tokenizer}"' if shipped.has_tokenizer else f"/path/to/{shipped.tokenizer}"
     return f"""\
 From inside a copy of this folder, with Python {measurement.python_version}, torch {measurement.torch_version} and \
 {claim.hardware}; DATA is the folder of the shards below, as an absolute path:
 
 ```bash
-{install}
-DATA=/path/to/{claim.origin.data_path.name}
+{install}DATA=/path/to/{claim.origin.data_path.name}
 TOKENIZER={tokenizer}
 HERE="$PWD" AGAIN="$(mktemp -d)"
 for seed in {seeds}; do
@@ -68,7 +68,7 @@ def found(claim: Claim) -> str:
     lines = [
         f"Trial {origin.trial_number} of rung `{origin.rung}` in the study `{origin.study}` of Caddie, an architecture "
         f"search. The study has finished {origin.num_trials:,} trials in {origin.gpu_hours:.2f} GPU-hours "
-        f"(process-hours on CPU); {origin.num_recipes:,} recipe(s) were measured in this rung. {seeds_text(claim)}"
+        f"(process-hours on CPU); this rung measured {count_text(origin.num_recipes, 'recipe')}. {seeds_text(claim)}"
     ]
     if origin.rank_correlations:
         pairs = "\n".join(f"- {correlation_text(one)}" for one in origin.rank_correlations)
@@ -77,6 +77,11 @@ def found(claim: Claim) -> str:
         lost = "\n".join(f"- {line}" for line in origin.lost)
         lines.append(f"Attempts at this recipe in this rung that measured nothing and were repeated:\n\n{lost}")
     return "\n\n".join(lines)
+
+
+def count_text(count: int, noun: str) -> str:
+    """So many of something."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def seeds_text(claim: Claim) -> str:

@@ -86,7 +86,7 @@ One-sided one-sample t-test that the mean is below the reference by more than {R
 {verdict} significant at p < 0.01.
 
 Assumed: seeds are independent draws, their losses are normally distributed around the recipe's own (which \
-{test.num_seeds} values cannot show), and the reference is exact and of the same text and tokens. \
+{test.num_seeds} values cannot show), and the reference is exact and of the same validation text. \
 {chosen_among(claim, test)}"""
 
 

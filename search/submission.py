@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from search.bundle import unpack
-from search.claim import Claim
+from search.claim import Claim, Origin
 from search.errors import BundleError, SubmissionError
 from search.readme import readme
 from search.record import check_record
@@ -24,7 +24,6 @@ from search.shipped import (
 from search.strip import is_same_program
 from search.submission_json import needed_packages, requirements, submission_fields
 from search.verify.check import verify
-from search.verify.code import code_findings
 from search.verify.finding import Severity
 
 READABLE_FILE = "train_gpt_readable.py"
@@ -99,8 +98,7 @@ def fill(folder: Path, claim: Claim, files: Mapping[int, RunFiles], with_weights
     code = shipped_code(folder)
     write(folder / READABLE_FILE, readable(code, claim.origin.source))
     shipped = add_around(folder, claim, files, code, with_weights)
-    broken = frozenset(finding.rule for finding in code_findings(folder) if finding.severity is Severity.REFUSE)
-    write(folder / "submission.json", json.dumps(submission_fields(claim, broken), indent=2) + "\n")
+    write(folder / "submission.json", json.dumps(submission_fields(claim), indent=2) + "\n")
     write(folder / "README.md", readme(claim, shipped))
 
 
@@ -110,12 +108,12 @@ def add_around(folder: Path, claim: Claim, files: Mapping[int, RunFiles], code: 
     Args:
         code: the trainer's source, unpacked.
     """
-    needed = requirements(claim, code)
+    needed, tokenizer_sha256 = requirements(claim, code), logged_tokenizer(files)
     if needed:
         write(folder / "requirements.txt", needed)
     return Shipped(
-        tokenizer=copy_tokenizer(claim, folder),
-        tokenizer_sha256=logged("tokenizer_sha256", next(iter(files.values())).log),
+        tokenizer=copy_tokenizer(claim.origin, folder, tokenizer_sha256),
+        tokenizer_sha256=tokenizer_sha256,
         requirements=needed,
         needs=needed_packages(claim, code),
         logs={seed: run_files.log for seed, run_files in sorted(files.items())},
@@ -129,27 +127,40 @@ def write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="\n")
 
 
-def copy_tokenizer(claim: Claim, folder: Path) -> str:
+def logged_tokenizer(files: Mapping[int, RunFiles]) -> str:
+    """The hash of the tokenizer that all runs used, by their logs; "" where they do not say.
+
+    Raises:
+        SubmissionError: they used different ones.
+    """
+    hashes = {logged("tokenizer_sha256", run_files.log) for run_files in files.values()}
+    if len(hashes) > 1:
+        raise SubmissionError(f"runs: expected one tokenizer in all logs, got {len(hashes)}: {', '.join(hashes)}")
+    return hashes.pop()
+
+
+def copy_tokenizer(origin: Origin, folder: Path, expected: str) -> str:
     """Copy the tokenizer, unless it is the challenge's own. By convention it is not counted as code.
+
+    Args:
+        expected: its hash by the logs; "" where they do not say.
 
     Returns:
         Its path inside the folder; its name alone where it is not copied.
 
     Raises:
-        SubmissionError: it is missing, or the logs name another.
+        SubmissionError: it is missing or is not the one of the logs.
     """
-    path = claim.origin.tokenizer_path
-    if is_challenge_tokenizer(claim.origin):
+    path = origin.tokenizer_path
+    if is_challenge_tokenizer(origin):
         return path.name
     if not path.is_file():
         raise SubmissionError(f"{path}: expected the runs' tokenizer, got none")
-    target, content = folder / tokenizer_target(path), path.read_bytes()
-    for log in sorted(folder.glob("train_seed*.log")):
-        expected = logged("tokenizer_sha256", log.read_bytes())
-        if expected not in {"", sha256_of(content)}:
-            raise SubmissionError(
-                f"{path}: expected the tokenizer of {log.name}, sha256 {expected}, got {sha256_of(content)}"
-            )
+    content, target = path.read_bytes(), folder / tokenizer_target(path)
+    if expected and sha256_of(content) != expected:
+        raise SubmissionError(
+            f"{path}: expected the tokenizer of the logs, sha256 {expected}, got {sha256_of(content)}"
+        )
     target.parent.mkdir()
     target.write_bytes(content)
     return tokenizer_target(path)
@@ -173,10 +184,11 @@ def readable(code: str, source: str | None) -> str:
 
 
 def read_manifest(data_path: Path) -> dict[str, Any] | None:
-    """dataset.json of the data; None where this host has none."""
+    """dataset.json of the data; None where this host has none that caddie data build has written."""
     try:
-        return json.loads((data_path / "dataset.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        values = json.loads((data_path / "dataset.json").read_text(encoding="utf-8"))
+        return values if "val_docs" in values and "documents" in values["val"] else None
+    except (OSError, ValueError, TypeError, KeyError):
         return None
 
 

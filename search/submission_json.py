@@ -2,7 +2,6 @@
 
 import ast
 import sys
-from collections.abc import Collection
 from typing import Any
 
 from search.claim import TRACK_ARTIFACT_BYTES, TRACK_SECONDS, Claim
@@ -14,22 +13,13 @@ from trainer.store_config import Compressor
 PYPI_NAMES = {"flash_attn": "flash-attn", "yaml": "pyyaml"}
 COMPRESSOR_PACKAGES = {Compressor.ZSTD: "zstandard", Compressor.BROTLI: "brotli"}
 PROVIDED = frozenset({"numpy", "sentencepiece", "torch"})  # what every environment of the challenge has
-# What the compliance list says that only the code shows, and the rules of its review that it would break.
-REVIEWED = {
-    "no_slot": ("slot", "target-leak", "opaque"),
-    "no_pre_quant_ttt": ("val-in-training", "val-in-quantization", "opaque"),
-    "no_etlb": ("slot", "opaque"),
-    "no_ngram_cache": ("ngram-target", "opaque"),
-    "score_first_ttt": ("ttt-order", "train-in-eval", "opaque"),
-}
+# What the review of the code in search.verify refuses. Export has the finished folder reviewed and keeps none that is
+# refused, so of a folder that exists these are so: by the code that ran, and with adaptation as without.
+REVIEWED = ("no_slot", "no_pre_quant_ttt", "no_etlb", "no_ngram_cache", "score_first_ttt")
 
 
-def submission_fields(claim: Claim, broken: Collection[str] = ()) -> dict[str, Any]:
-    """submission.json, keys in the order the challenge's own files have them.
-
-    Args:
-        broken: rules that the review of the shipped code has findings against.
-    """
+def submission_fields(claim: Claim) -> dict[str, Any]:
+    """submission.json, keys in the order the challenge's own files have them."""
     measurements = claim.measurements
     return {
         "author": claim.entry.author,
@@ -49,7 +39,7 @@ def submission_fields(claim: Claim, broken: Collection[str] = ()) -> dict[str, A
         "hardware": claim.hardware,
         "pytorch_version": "; ".join(sorted({one.torch_version for one in measurements})),
         "technique_summary": claim.techniques,
-        "compliance": compliance(measurements, broken),
+        "compliance": compliance(measurements),
         "base_pr": claim.entry.base_pr,
     }
 
@@ -67,17 +57,14 @@ def seed_result(one: Measurement) -> dict[str, float | int]:
     }
 
 
-def compliance(measurements: list[Measurement], broken: Collection[str]) -> dict[str, bool]:
-    """The challenge's rules, one by one: limits as measured, the rest as the review of the shipped code found it.
-
-    score_first_ttt holds where nothing adapts, too: what is not scored first is what it forbids.
-    """
+def compliance(measurements: list[Measurement]) -> dict[str, bool]:
+    """The challenge's rules, one by one: limits as measured, the rest as reviewed."""
     return {
         "train_under_600s": all(one.train_seconds <= TRACK_SECONDS for one in measurements),
         "artifact_under_16mb": all(one.artifact_bytes <= TRACK_ARTIFACT_BYTES for one in measurements),
         "eval_under_600s": all(one.eval_seconds <= TRACK_SECONDS for one in measurements),
         "three_seeds": len(measurements) >= 3,
-        **{name: not any(rule in broken for rule in rules) for name, rules in REVIEWED.items()},
+        **dict.fromkeys(REVIEWED, True),
     }
 
 

@@ -21,10 +21,13 @@ from pathlib import Path
 
 def run():
     seed = int(os.environ["SEED"])
-    assert Path(os.environ["TOKENIZER_PATH"]).read_bytes() == b"tokenizer"
+    tokenizer = Path(os.environ["TOKENIZER_PATH"]).read_bytes()
+    assert tokenizer == b"tokenizer"
+    read = len(tokenizer) / 9  # 1, as only whoever reads the file can know
     values = json.loads(RESULT)
     code_bytes = Path(__file__).stat().st_size
-    values.update(seed=seed, val_bpb=1.2 + seed / 7e5, val_loss=2.0 + seed / 7e5, code_bytes=code_bytes)
+    values.update(seed=seed, val_bpb=read * (1.2 + seed / 7e5), val_loss=read * (2.0 + seed / 7e5))
+    values["code_bytes"] = code_bytes
     values["artifact_bytes"] = code_bytes + values["weight_bytes"]
     Path("weights.bin").write_bytes(bytes(values["weight_bytes"]))
     Path("result.json").write_text(json.dumps(values))
