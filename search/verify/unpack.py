@@ -6,10 +6,10 @@ import zipfile
 from dataclasses import dataclass
 
 from search.run import CODE_FILE
-from search.verify.python_text import decode, parse
+from search.verify.python_text import MAX_TOKENS, count_tokens, decode, parse
 from search.verify.wrapper.interpret import Interpreter, Layer
 
-MAX_UNEXECUTED = 8  # payloads that are code and not seen to be executed
+MAX_UNEXECUTED = 4  # payloads that are code and not seen to be executed
 CODE = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef | ast.Assign
 
 
@@ -45,7 +45,7 @@ def readable_code(data: bytes) -> Unpacked:
     interpreter = Interpreter(data)
     layer = interpreter.follow(text, tree)
     for found in interpreter.decompressed[:MAX_UNEXECUTED]:
-        _add_unexecuted(layer, found)
+        _add_unexecuted(layer, found, interpreter)
     layers = layer.height
     failure = next(iter(interpreter.failures.values()), "")
     return Unpacked(layer.flat, f"{CODE_FILE} (unpacked)" if layers else CODE_FILE, layers, failure)
@@ -55,11 +55,14 @@ def _replaced(data: bytes) -> str:
     return data.decode(errors="replace")
 
 
-def _add_unexecuted(layer: Layer, payload: bytes) -> None:
+def _add_unexecuted(layer: Layer, payload: bytes, interpreter: Interpreter) -> None:
     """Code that is taken out of a payload and goes a way that is not followed, such as into a module's file."""
     try:
         text = decode(payload)
-        if _holds(layer, text) or not any(isinstance(node, CODE) for node in parse(text).body):
+        interpreter.tokens += count_tokens(text)
+        if _holds(layer, text) or interpreter.tokens > MAX_TOKENS:
+            return
+        if not any(isinstance(node, CODE) for node in parse(text).body):
             return
     except SyntaxError:
         return

@@ -114,7 +114,11 @@ class Interpreter(Statements):
         self.stack.append(layer)
         self.trees.append(tree)
         self.module.names["__doc__"] = ast.get_docstring(tree, clean=False)
+        around, self.taken = self.taken, {}
         self.follow_all(tree)
+        if self.has_left_out():
+            self.taint()
+        self.taken = around
         self.stack.pop()
         self.trees.pop()
         return layer

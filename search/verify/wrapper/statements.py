@@ -59,11 +59,13 @@ class Statements(Effects):
     Attributes:
         called: functions of the code that were followed.
         stops: how many statements could not be.
+        taken: which ways conditions of the text went.
     """
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
         self.called: set[ast.AST] = set()
+        self.taken: dict[ast.If, set[bool]] = {}
         self.depth = self.stops = 0
 
     def taint(self) -> None:
@@ -83,6 +85,10 @@ class Statements(Effects):
                 self.explore(node, scope)
                 for name in assigned([node]):
                     scope.names[name] = Unknown(reason(error))
+
+    def has_left_out(self) -> bool:
+        """Whether a condition kept statements from being followed."""
+        return any((node.orelse and False not in ways) or True not in ways for node, ways in self.taken.items())
 
     def guess(self, statements: list[ast.stmt], scope: Scope) -> None:
         """Follow statements that may be executed or not."""
@@ -159,6 +165,7 @@ class Statements(Effects):
             self.guess(node.body, scope)
             self.guess(node.orelse, scope)
             raise
+        self.taken.setdefault(node, set()).add(is_so)
         self.block(node.body if is_so else node.orelse, scope)
 
     def _try(self, node: ast.Try, scope: Scope) -> None:
