@@ -21,6 +21,7 @@ from search.verify.verdict import Verdict, findings_of
 
 REFUSE, REVIEW = Severity.REFUSE, Severity.REVIEW
 READABLE_FILES = ("train_gpt_readable.py", "train_gpt_human.py")
+EXECUTED = frozenset({"opaque", "single-file"})
 CODE_SUFFIXES = (".py", ".pyx", ".pyc", ".pyd", ".so", ".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".sh", ".ipynb")
 IMPORTABLE_SUFFIXES = (".py", ".pyc", ".so", ".pyd")
 
@@ -29,15 +30,19 @@ def code_findings(folder: Path) -> list[Finding]:
     """Every check of the folder's code."""
     unpacked = readable_code(read_bytes(folder / CODE_FILE))
     found: list[Finding] = []
-    if unpacked.finding:
-        found.append(Finding("opaque", REFUSE, unpacked.shown, None, unpacked.finding))
     try:
         tree = ast.parse(unpacked.text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
+        if unpacked.finding:
+            found.append(Finding("opaque", REFUSE, unpacked.shown, None, unpacked.finding))
         message = f"expected Python that can be read, got {str(error) or type(error).__name__}"
         return [*found, Finding("code", REFUSE, unpacked.shown, line, message)]
     found += reviewed(folder, tree, unpacked)
+    is_wrapper = unpacked.layers > 0 or unpacked.finding.startswith("expected Python source")
+    # Of plain code that runs text the review says more: whether it could be followed, and where the text is from.
+    if unpacked.finding and is_wrapper and not any(one.rule in EXECUTED and one.severity is REFUSE for one in found):
+        found.append(Finding("opaque", REFUSE, unpacked.shown, None, unpacked.finding))
     found += beside_findings(folder, tree, unpacked.shown)
     found += readable_findings(folder, unpacked.text)
     found += requirement_findings(folder, tree)

@@ -66,11 +66,11 @@ def quantization(trace: Trace, start: int | None) -> Iterator[Verdict]:
     """Nothing that becomes the artifact is computed from validation tokens."""
     end = len(trace.events) if start is None else start
     packs = [event.where for event in trace.of(Kind.PACK, Kind.ROUND)]
-    for event in trace.of(Kind.HESSIAN, Kind.ROUND, Kind.SELECT):
+    for event in trace.of(Kind.HESSIAN, Kind.ROUND, Kind.SELECT, Kind.PACK):
         if not is_validation(event) or (event.kind is Kind.SELECT and event.name != "rounding"):
             continue
         if event.where < end or any(where > event.where for where in packs):
-            what = {Kind.HESSIAN: "a Hessian", Kind.ROUND: "rounding", Kind.SELECT: "a choice"}[event.kind]
+            what = {Kind.HESSIAN: "a Hessian", Kind.ROUND: "rounding", Kind.SELECT: "a choice", Kind.PACK: "stored weights"}[event.kind]
             message = f"expected quantization by training tokens or weights alone, got {what} by validation tokens"
             yield Verdict("val-in-quantization", REFUSE, [event], message)
 

@@ -28,8 +28,8 @@ PROCESSES = frozenset(
 )
 # Records log what these say of the machine.
 SHOWS_MACHINE = frozenset({"nvidia-smi", "nvcc", "lscpu", "uname", "hostname", "free", "rocm-smi", "lsb_release", "numactl"})
-# A record packs its weights with lrzip; it opens no way around the rules, but a reviewer asks.
-COMPRESSORS = frozenset({"lrzip", "zstd", "xz", "brotli", "gzip", "bzip2", "lzip", "plzip", "zpaq", "7z", "pigz", "lz4"})
+# No library packs lrzip's format, and a record uses it (PR 1855): a reviewer asks. For the others there are libraries.
+COMPRESSORS = frozenset({"lrzip"})
 LIBC = frozenset({"system", "popen", "fork", "vfork", "execv", "execl", "execve", "execvp", "posix_spawn"})
 OPAQUE = frozenset({"ctypes", "cffi", "pickle", "dill", "cloudpickle", "marshal", "runpy", "importlib", "code", "codeop", "imp", "zipimport"})
 HARMLESS_OPAQUE = ("importlib.util.find_spec", "importlib.metadata", "importlib.resources", "importlib.reload")
@@ -54,6 +54,8 @@ def name_verdicts(trace: Trace, folder: Path) -> Iterator[Verdict]:
 def network(used: list[Event]) -> Iterator[Verdict]:
     """No use of the network."""
     for event in used:
+        if event.name == "address":
+            yield Verdict("network", REFUSE, [event], f"expected no network, got an address given to {event.consts[0]}")
         found = prefixes(event.name) & NETWORK
         if found and not event.name.startswith(HARMLESS_NETWORK):
             is_only_named = event.name == "socket" and uses_only(used, "socket", HARMLESS_NETWORK)
@@ -104,10 +106,14 @@ def opaque(trace: Trace, used: list[Event]) -> Iterator[Verdict]:
         if event.name in {"getattr", "import_module"} and event.consts == ("computed",):
             severity = REFUSE if Flag.DECODED in event.marks else REVIEW
             yield Verdict("opaque", severity, [event], f"expected names that can be read, got a computed one for {event.name}")
+        elif event.name in {"marshal.loads", "marshal.load"}:
+            yield Verdict("opaque", REFUSE, [event], f"expected code that can be read, got {event.name}")
         elif prefixes(event.name) & OPAQUE and not event.name.startswith(HARMLESS_OPAQUE):
             if event.name == "importlib" and uses_only(used, "importlib", HARMLESS_OPAQUE):
                 continue
             yield Verdict("opaque", REVIEW, [event], f"expected code that can be read, got {event.name}")
+        elif event.name in {"types.FunctionType", "types.CodeType"}:
+            yield Verdict("opaque", REFUSE, [event], f"expected code that can be read, got {event.name} of a code object")
         elif event.name == "__import__":
             yield Verdict("opaque", REVIEW, [event], "expected an import statement, got __import__")
     for event in trace.events:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from search.verify.finding import Severity
 from search.verify.review.trace import Event, Kind, Trace
-from search.verify.review.values import Flag
+from search.verify.review.values import Flag, Size
 from search.verify.rules_order import SCORES
 from search.verify.verdict import Verdict
 
@@ -88,6 +88,7 @@ def literal_scores(trace: Trace, reports: list[Event]) -> Iterator[Verdict]:
 def sizes(trace: Trace, *, is_packed: bool) -> Iterator[Verdict]:
     """The bytes that are reported are those of the script and of every weight file."""
     reports = [event for event in trace.of(Kind.REPORT) if event.name == "size"]
+    yield from uncounted(trace, reports)
     for event in reports:
         numbers = [one for one in event.consts if isinstance(one, int | float) and not isinstance(one, bool)]
         if numbers and len(numbers) == len(event.consts) and all(one > 100 for one in numbers):
@@ -97,6 +98,30 @@ def sizes(trace: Trace, *, is_packed: bool) -> Iterator[Verdict]:
         elif Flag.CHANGED_CODE in event.marks:
             severity = REVIEW if is_packed else REFUSE
             yield Verdict("size-trick", severity, [event], "expected the bytes of the file as shipped, got its text changed")
+
+
+def uncounted(trace: Trace, reports: list[Event]) -> Iterator[Verdict]:
+    """Every file of weights that is written and read back is counted."""
+    counted = sizes_in(reports)
+    written: dict[str, set[str]] = {}
+    for event in trace.of(Kind.WRITE):
+        written.setdefault(event.name, {event.name}).update(sizes_in([event]))
+    read: dict[str, Event] = {}
+    for event in trace.of(Kind.READ, Kind.UNPACK):
+        first = written.get(event.name)
+        if event.name and first is not None and Flag.OWN_CODE not in event.marks:
+            read.setdefault(event.name, event)
+    if len(read) < 2 or not any(written[name] & counted for name in read):
+        return
+    for name, event in read.items():
+        if not written[name] & counted:
+            message = f"expected every weight file to be counted, got {name}, which is read back and not counted"
+            yield Verdict("size-trick", REFUSE, [event], message)
+
+
+def sizes_in(events: list[Event]) -> set[str]:
+    """The files and blobs whose sizes, or contents, events are about."""
+    return {mark.name for event in events for mark in event.marks if isinstance(mark, Size)}
 
 
 __all__ = ["score_verdicts"]

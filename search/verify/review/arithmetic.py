@@ -33,6 +33,7 @@ FOLD: dict[type[ast.operator], Callable[[float, float], float]] = {
 LN2 = math.log(2)
 EXACT = (LN2, 1 / LN2, 1.0, -1.0, 0.0)
 MAX_TEXT = 4_000
+MAX_OFFSET = 8  # a larger number moves a window, not a target
 
 
 def binary(machine: Machine, node: ast.BinOp, left: Value, right: Value) -> Value:
@@ -50,6 +51,8 @@ def binary(machine: Machine, node: ast.BinOp, left: Value, right: Value) -> Valu
         case ast.Mod():
             # The index comes round again: turns of a loop no longer keep it apart.
             marks = without(marks, Turn, Plus)
+        case ast.Mult() if repeated := [one for one in (*left.refs, *right.refs) if isinstance(one, Items)]:
+            return Value(marks, (), tuple(repeated))
         case ast.Mult() | ast.Div() | ast.FloorDiv():
             marks = scaled(node.op, left, right, without(marks, Plus))
         case ast.Sub():
@@ -102,8 +105,11 @@ def added(node: ast.BinOp, left: Value, right: Value, marks: Marks) -> Marks:
     other = left if isinstance(right.exact, int | float) else right
     if isinstance(number, int) and not isinstance(number, bool) and number > 0 and not other.refs:
         has_minus = any(isinstance(one, ast.Sub) for one in ast.walk(node))
-        if other.is_open and not has_minus:
-            marks |= {Plus(number)}
+        if other.is_open and not has_minus and number <= MAX_OFFSET:
+            before = max([one.by for one in only(marks, Plus) if isinstance(one, Plus)], default=0)
+            marks = without(marks, Plus) | {Plus(before + number)}
+    if Flag.SCORES in marks and number is None:
+        marks -= {Flag.SCORES}  # a mask is added
     if isinstance(number, int | float) and abs(number) >= 1e-3:
         if Flag.PIECES in marks and Flag.OWN_CODE not in marks and number > 0:
             marks |= {Flag.INFLATED}
@@ -131,9 +137,22 @@ def scaled(op: ast.operator, left: Value, right: Value, marks: Marks) -> Marks:
                 marks |= {Flag.SCALED}
             if Flag.PIECES in own and Flag.OWN_CODE not in own and not is_power(number):
                 marks |= {Flag.INFLATED}
+    marks |= factor(left, right)
     if isinstance(op, ast.Div) and is_target_ratio(left, right):
         marks |= {Flag.TARGET_RATIO}
     return marks
+
+
+def factor(left: Value, right: Value) -> Marks:
+    """The mark of a count times a fraction, and of a loss that is divided by one or multiplied."""
+    for value, other in ((left, right), (right, left)):
+        exact, own = other.exact, marks_of(value)
+        is_fraction = isinstance(exact, float) and not exact.is_integer() and exact not in EXACT
+        if is_fraction and value.is_open and not value.refs and all(isinstance(one, Turn | Plus) for one in own):
+            return frozenset({Flag.FACTOR})
+        if {Flag.LOSS, Flag.VAL} <= own and Flag.FACTOR in marks_of(other) and Flag.VAL not in marks_of(other):
+            return frozenset({Flag.SCALED})
+    return frozenset()
 
 
 def is_power(number: float) -> bool:
@@ -172,7 +191,20 @@ def product(machine: Machine, left: ast.expr, right: ast.expr, marks: Marks) -> 
     """Of a matrix product: whether it is a matrix times itself, as a Hessian is."""
     if root_text(left) == root_text(right) and (is_transposed(left) != is_transposed(right)):
         return hessian(machine, marks)
+    if machine.is_in_module and is_swap(right) and Flag.HIDDEN in marks:
+        return marks | {Flag.SCORES}
     return marks
+
+
+def is_swap(node: ast.expr) -> bool:
+    """Whether an expression exchanges the last two dimensions, as keys are for attention."""
+    match node:
+        case ast.Attribute(attr="mT"):
+            return True
+        case ast.Call(func=ast.Attribute(attr="transpose" | "swapaxes"), args=[first, second]):
+            return {ast.unparse(first), ast.unparse(second)} in ({"-1", "-2"}, {"2", "3"})
+        case _:
+            return False
 
 
 def hessian(machine: Machine, marks: Marks) -> Marks:

@@ -73,7 +73,7 @@ def augment(machine: Machine, node: ast.AugAssign, scope: Scope) -> None:
     for one in old.refs:
         if isinstance(one, Items):
             for item in [item for thing in value.refs if isinstance(thing, Items) for item in thing.items]:
-                one.append(item)
+                one.append(item.marked(value.marks))
             one.is_exact = False
             return
     added = marks_of(value)

@@ -2,7 +2,7 @@
 
 import ast
 
-from search.verify.review.machine import Machine, is_number_like, without
+from search.verify.review.machine import Machine, is_number_like, only, without
 from search.verify.review.values import (
     Class,
     Flag,
@@ -16,6 +16,7 @@ from search.verify.review.values import (
     State,
     Table,
     Tail,
+    Turn,
     Value,
     const,
     join,
@@ -39,7 +40,10 @@ def attribute(
     """
     found = [one for thing in value.refs for one in of_thing(machine, value, thing, name, scope)]
     if found:
-        return join(*found)
+        both = join(*found)
+        turns = only(value.marks, Turn)
+        # What an object of one turn of a loop holds is of that turn.
+        return both.marked(turns) if turns and not both.refs and not frozenset(turns) <= both.marks else both
     if name == "training":
         return machine.training
     if is_called or (name in PLAIN and not value.texts):

@@ -118,6 +118,11 @@ def listed(machine: Machine, call: Call, name: str) -> Value:
     return ref(Items(items, is_exact=False)) if items else Value(marks_of(value), tuple(value.texts))
 
 
+def queue(machine: Machine, call: Call, name: str) -> Value:
+    """Follow Queue: what is put in comes out."""
+    return ref(Items([], is_exact=False))
+
+
 def chained(machine: Machine, call: Call, name: str) -> Value:
     """Follow itertools.chain."""
     return ref(Items([item for arg in call.args for item in elements(machine, arg, call.scope)], is_exact=False))
@@ -332,6 +337,7 @@ BUILTINS: dict[str, Model] = {
     "operator.attrgetter": cleared,
     "len": length,
     **dict.fromkeys(("list", "tuple", "set", "frozenset", "sorted", "reversed", "iter", ".cycle", ".deque", ".islice"), listed),
+    **dict.fromkeys((".Queue", ".SimpleQueue", ".LifoQueue", ".JoinableQueue", ".Manager.list"), queue),
     ".chain": chained,
     ".tqdm": listed,
     **dict.fromkeys(("dict", ".defaultdict", ".Counter", ".OrderedDict", ".SimpleNamespace"), mapping),

@@ -81,7 +81,7 @@ def unpack(value: Value, count: int) -> list[Value]:
         if isinstance(one, Items) and one.is_exact and len(one.items) == count:
             return [item.marked(value.marks) if value.marks else item for item in one.items]
         if isinstance(one, Instance) and len(one.attrs) == count:
-            return list(one.attrs.values())
+            return [item.marked(value.marks) for item in one.attrs.values()]
     part = held(value)
     return [Value(part.marks, part.consts, part.refs) for _ in range(count)]
 
@@ -102,6 +102,8 @@ def pairs(first: Value, second: Value) -> Value:
 def key_of(value: Value) -> Hashable | None:
     """The constant that a key is."""
     exact = value.exact
+    if len(value.consts) == 1 and isinstance(value.consts[0], str):
+        return value.consts[0]
     return exact if isinstance(exact, str | int | bool | float | bytes) else None
 
 
@@ -118,17 +120,17 @@ def changed(value: Value, name: str, args: list[Value]) -> Value:
 def changed_items(value: Value, one: Items, name: str, args: list[Value]) -> Value:
     """The same of a list or set."""
     match name:
-        case "append" | "add" | "appendleft" | "put":
+        case "append" | "add" | "appendleft" | "put" | "put_nowait":
             one.append(args[0] if args else Value())
         case "insert":
             one.append(args[-1] if args else Value())
         case "extend" | "update":
             for arg in args:
-                inner = [item for thing in arg.refs if isinstance(thing, Items) for item in thing.items]
+                inner = [item.marked(arg.marks) for thing in arg.refs if isinstance(thing, Items) for item in thing.items]
                 for item in inner or [held(arg)]:
                     one.append(item)
             one.is_exact = False
-        case "pop" | "popleft" | "get":
+        case "pop" | "popleft" | "get" | "get_nowait":
             one.is_exact = False
             return held(value)
         case "sort" | "reverse" | "remove" | "clear":

@@ -108,7 +108,9 @@ def name_value(machine: Machine, name: str, scope: Scope) -> Value:
         return const("__file__")
     if name == "__name__":
         return const("__main__")
-    return ref(Library(name)) if hasattr(builtins, name) else Value()
+    if hasattr(builtins, name):
+        return ref(Library(name))
+    return ref(*[Library(f"{module}.{name}") for module in scope.root.starred])
 
 
 def sequence(machine: Machine, nodes: list[ast.expr], scope: Scope) -> Value:

@@ -13,6 +13,7 @@ from search.verify.review.values import (
     Marks,
     Shift,
     Size,
+    Table,
     Value,
     all_marks,
     const,
@@ -146,9 +147,26 @@ def packed(machine: Machine, call: Call, name: str) -> Value:
     values = call.values or ([call.receiver] if call.receiver else [])
     marks = all_marks(values)
     if not marks & {Flag.OWN_CODE, Flag.OTHER_FILE}:
-        machine.event(Kind.PACK, name, marks)
+        machine.event(Kind.PACK, name, stored_marks(values))
     changed = {Flag.CHANGED_CODE} if Flag.OWN_CODE in marks else set[Flag]()
     return Value(marks | changed | {Flag.PACKED, Size(f"blob{machine.number()}")})
+
+
+def stored_marks(values: list[Value], depth: int = 4) -> Marks:
+    """The marks of what is stored, without those of losses kept beside it."""
+    marks: Marks = NO_MARKS
+    for value in values:
+        inner: list[Value] = []
+        for one in value.refs:
+            if isinstance(one, Items):
+                inner += one.items
+            elif isinstance(one, Table):
+                inner += [*one.entries.values(), one.rest]
+        own = value.marks
+        marks |= (own - {Flag.VAL}) if Flag.LOSS in own else own
+        if inner and depth:
+            marks |= stored_marks(inner, depth - 1)
+    return marks
 
 
 def saved(machine: Machine, call: Call, name: str) -> Value:
@@ -157,7 +175,7 @@ def saved(machine: Machine, call: Call, name: str) -> Value:
     target = call.get(1, "f", "file") or Value()
     if name.startswith(("numpy", "np")) or name.split(".")[-1] == "save_file":
         target = first(call) if name.startswith("numpy") else target
-    machine.event(Kind.PACK, name, all_marks(values))
+    machine.event(Kind.PACK, name, stored_marks(values))
     if target.texts:
         machine.event(Kind.WRITE, target.texts[0], all_marks(values))
     elif not target.consts:

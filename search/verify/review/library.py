@@ -10,16 +10,19 @@ from search.verify.review.machine import Call, Machine
 from search.verify.review.methods import call_method
 from search.verify.review.tensor_calls import TENSORS
 from search.verify.review.trace import Kind
-from search.verify.review.values import Flag, Instance, Items, Library, Made, Value, all_marks, const, join, marks_of, ref
+from search.verify.review.values import Flag, Instance, Items, Library, Made, State, Value, all_marks, const, join, marks_of, ref
 
-LABEL = re.compile(r"(?:^|[^a-z])(val_bpb|val_loss|bpb|bits_per_byte|code_size|code_bytes|size)\W{0,4}$", re.I)
-SIZE_LABEL = re.compile(r"(code[ _](?:size|bytes)|bytes_code|submission size|total_bytes|artifact_bytes|total)[^:=]*\W{0,4}$", re.I)
+LABEL = re.compile(r"(?:^|[^a-z])(val_bpb|val_loss|bpb|bits_per_byte)\W{0,4}$", re.I)
+SIZE_LABEL = re.compile(
+    r"(code[ _](?:size|bytes)|bytes_code|submission[ _]size|(?:total|artifact)[ _](?:size|bytes))[^:=]{0,40}\W{0,4}$", re.I
+)
+ADDRESS = re.compile(r"(?:https?|ftps?|s3|gs|hf|wss?)://")
 QUIET = frozenset({"print", "info", "debug", "warning", "log", "write", "error", "append", "add"})
 # Names under which calls matter to the rules, whatever their arguments.
 ROOTS = frozenset({"google", "gdown", "boto3", "paramiko", "kagglehub", "fsspec", "platform", "webbrowser", "ssl", "imp", "site"})
 WATCHED = frozenset(
     {"os", "posix", "subprocess", "pty", "pexpect", "socket", "urllib", "requests", "httpx", "aiohttp", "shutil"}
-    | {"http", "ftplib", "smtplib", "ctypes", "cffi", "_ctypes", "importlib", "runpy", "marshal", "pickle", "multiprocessing"}
+    | {"http", "ftplib", "smtplib", "ctypes", "cffi", "_ctypes", "importlib", "runpy", "types", "marshal", "pickle", "multiprocessing"}
     | {"sys", "asyncio", "wandb", "huggingface_hub", "datasets", "code", "codeop", "builtins", "pip", "urllib3"}
 )
 
@@ -53,6 +56,8 @@ def invoke(machine: Machine, call: Call) -> Value:
             given.append(call_library(machine, call, thing.name))
         elif (value := invoke_own(machine, call, thing)) is not None:
             given.append(value)
+        elif isinstance(thing, Made):
+            given.append(call_made(machine, call, thing))
     if given:
         return join(*given)
     if call.receiver is not None:
@@ -61,9 +66,17 @@ def invoke(machine: Machine, call: Call) -> Value:
     return Value(all_marks(call.values) | call.callee.marks)
 
 
+def call_made(machine: Machine, call: Call, thing: Made) -> Value:
+    """What calling a library's object gives, such as a layer of torch's own."""
+    if thing.name == "CrossEntropyLoss":
+        return TENSORS[".cross_entropy"](machine, call, "cross_entropy")
+    return Value(all_marks(call.values) | frozenset(one for one in call.callee.marks if isinstance(one, State)))
+
+
 def call_library(machine: Machine, call: Call, name: str) -> Value:
     """What a library's function gives."""
     last = name.split(".")[-1]
+    note_address(machine, call, name)
     if is_watched(name):
         texts = tuple(text for value in call.args[:1] for text in literal_texts(value))
         is_known = bool(call.args) and not call.args[0].is_open
@@ -80,6 +93,12 @@ def call_library(machine: Machine, call: Call, name: str) -> Value:
         return Value(marks, (), (Made(name, machine.number()),))
     kept = tuple(one for value in call.args[:1] for one in value.refs if isinstance(one, Instance))
     return Value(marks, (), kept)
+
+
+def note_address(machine: Machine, call: Call, name: str) -> None:
+    """Record that a library is given an address."""
+    if "." in name and call.name not in QUIET and any(ADDRESS.match(text) for arg in call.values for text in arg.texts):
+        machine.event(Kind.CALL, "address", consts=(name,))
 
 
 def is_watched(name: str) -> bool:

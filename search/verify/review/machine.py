@@ -12,6 +12,7 @@ from search.verify.review.values import (
     Flag,
     Function,
     Instance,
+    Items,
     Mark,
     Marks,
     Scope,
@@ -171,7 +172,9 @@ def truth(value: Value) -> bool | None:
     exact = value.exact
     if isinstance(exact, bool | int | float | str | bytes | type(None)):
         return bool(exact)
-    return None
+    # Nothing was put in yet, in the order in which the script is followed.
+    is_empty = len(value.refs) == 1 and isinstance(value.refs[0], Items) and not value.refs[0].items
+    return False if is_empty and not value.consts and not value.marks else None
 
 
 def settings_off(value: Value) -> bool:

@@ -5,7 +5,7 @@ from search.verify.review.containers import changed, held
 from search.verify.review.file_calls import content_marks, packed, sized, unpacked
 from search.verify.review.machine import Call, Machine, instances, only, truth, without
 from search.verify.review.subscripts import counted, is_token_key
-from search.verify.review.tensor_calls import cross_entropy, gathered, log_softmax, multiplied, rolled, rounded, states
+from search.verify.review.tensor_calls import banded, cross_entropy, gathered, log_softmax, multiplied, rolled, rounded, softmax, states
 from search.verify.review.trace import Kind
 from search.verify.review.values import (
     Class,
@@ -33,7 +33,7 @@ WEIGHT_METHODS = frozenset(
 )
 CONTAINER = frozenset(
     {"append", "extend", "insert", "pop", "popleft", "appendleft", "items", "values", "keys", "setdefault", "update"}
-    | {"clear", "sort", "reverse", "copy", "put", "add", "get"}
+    | {"clear", "sort", "reverse", "copy", "put", "add", "get", "put_nowait", "get_nowait"}
 )
 NUMBERS_ONLY = frozenset(
     {"numel", "size", "dim", "ndimension", "element_size", "nelement", "exists", "is_file", "is_dir", "startswith"}
@@ -54,6 +54,9 @@ SAME_TEXT = frozenset({"resolve", "absolute", "expanduser", "as_posix", "strip",
 def call_method(machine: Machine, call: Call) -> Value:
     """What receiver.name(...) gives where the script defines no such method."""
     receiver = call.receiver or Value()
+    made = [one for one in receiver.refs if isinstance(one, Made)]
+    if made and any("://" in text[:8] for arg in call.args for text in arg.texts):
+        machine.event(Kind.CALL, "address", consts=(made[0].name,))
     for family in (model_method, file_method, text_method, tensor_method):
         given = family(machine, call, receiver)
         if given is not None:
@@ -127,6 +130,8 @@ def model_method(machine: Machine, call: Call, receiver: Value) -> Value | None:
             machine.event(Kind.GRADIENT, "backward", marks_of(receiver), frozenset())
             return const(None)
         case "step":
+            if call.args and call.args[0].refs:
+                machine.call(call.args[0], [], call.scope)
             name_trained(machine, receiver)
             return Value()
         case "eval" | "train" if len(call.args) < 2:
@@ -150,7 +155,7 @@ def model_method(machine: Machine, call: Call, receiver: Value) -> Value | None:
                 if len(call.args) > 1 and call.args[0].texts:
                     one.attrs[call.args[0].texts[0]] = call.args[1]
             return Value()
-        case name if name in WEIGHT_METHODS and not any(isinstance(one, Items | Table) for one in receiver.refs):
+        case name if name in WEIGHT_METHODS and not any(isinstance(one, Table) for one in receiver.refs):
             return weights(receiver, name)
         case _:
             return None
@@ -158,7 +163,8 @@ def model_method(machine: Machine, call: Call, receiver: Value) -> Value | None:
 
 def weights(receiver: Value, name: str) -> Value:
     """A model's parameters, or its modules."""
-    marks: Marks = frozenset({State(one.number, True) for one in instances(receiver)}) | states(receiver.marks)
+    models = [*instances(receiver), *[one for thing in receiver.refs if isinstance(thing, Items) for one in instances(held(receiver))]]
+    marks: Marks = frozenset({State(one.number, True) for one in models}) | states(receiver.marks)
     if "module" in name or "children" in name:
         return Value(receiver.marks | states(receiver.marks), (), ())
     return Value(marks | {Flag.WEIGHTS})
@@ -204,6 +210,8 @@ def file_method(machine: Machine, call: Call, receiver: Value) -> Value | None:
             return packed(machine, call, "compress")
         case "decompress":
             return unpacked(machine, call, "decompress")
+        case "with_name" | "with_suffix" | "with_stem" if call.args:
+            return Value(receiver.marks, tuple(renamed(receiver, call.args[0], call.name)))
         case "joinpath":
             texts = [f"{start}/{end}" for start in receiver.texts for arg in call.args for end in arg.texts]
             return Value(receiver.marks, tuple(texts))
@@ -214,6 +222,19 @@ def file_method(machine: Machine, call: Call, receiver: Value) -> Value | None:
             return Value(refs=(made,)) if call.name == "parse_args" else ref(Items([ref(made), Value()]))
         case _:
             return None
+
+
+def renamed(path: Value, part: Value, name: str) -> list[str]:
+    """A path with its last part, or that part's end, exchanged."""
+    found: list[str] = []
+    for text in path.texts:
+        folder, _, last = text.rpartition("/")
+        # A script's own path is a file in its folder.
+        folder, last = (text, "train_gpt.py") if text == "__file__" else (folder, last)
+        for new in part.texts:
+            other = new if name == "with_name" else last.rpartition(".")[0] + new
+            found.append(f"{folder}/{other}" if folder else other)
+    return found
 
 
 def ref_open() -> Value:
@@ -243,11 +264,11 @@ def text_method(machine: Machine, call: Call, receiver: Value) -> Value | None:
         return Value(all_marks(call.values) | receiver.marks, (text,), is_open="\0" in text)
     if call.name in SAME_TEXT and receiver.texts and not call.args:
         return Value(receiver.marks, receiver.consts, (), receiver.is_open)
-    if isinstance(exact, str) and call.name in {"replace", "lower", "upper", "removesuffix", "removeprefix"}:
+    if receiver.texts and call.name in {"replace", "lower", "upper", "removesuffix", "removeprefix"}:
         words = [arg.exact for arg in call.args]
         if all(isinstance(one, str) for one in words):
-            made = getattr(exact, call.name)(*words)
-            return Value(receiver.marks, (made,), is_open=False)
+            made = tuple(getattr(text, call.name)(*words) for text in receiver.texts)
+            return Value(receiver.marks, made, (), receiver.is_open)
     if isinstance(exact, str) and call.name in {"startswith", "endswith"} and call.args:
         word = call.args[0].exact
         return const(getattr(exact, call.name)(word)) if isinstance(word, str) else Value()
@@ -264,6 +285,15 @@ def tensor_method(machine: Machine, call: Call, receiver: Value) -> Value | None
             return gathered(machine, call, "gather")
         case "log_softmax" if not call.args or receiver.marks:
             return log_softmax(machine, Call(call.node, call.name, call.callee, None, [receiver], {}, call.scope), call.name)
+        case "triu" | "tril":
+            return banded(machine, Call(call.node, call.name, call.callee, None, [receiver, *call.args], call.keywords, call.scope), call.name)
+        case "nonzero" | "argwhere":
+            return Value(frozenset(only(receiver.marks, Turn)))
+        case "softmax":
+            args = [receiver, *call.args]
+            return softmax(machine, Call(call.node, call.name, call.callee, None, args, {}, call.scope), call.name)
+        case "masked_fill" | "masked_fill_":
+            return Value((marks_of(receiver) | all_marks(call.values)) - {Flag.SCORES})
         case "mm" | "matmul" | "addmm" | "bmm" | "outer":
             return multiplied(machine, call, call.name)
         case "round" | "round_":
@@ -277,6 +307,10 @@ def tensor_method(machine: Machine, call: Call, receiver: Value) -> Value | None
             return Value(receiver.marks - {Flag.BUFFER}, receiver.consts, receiver.refs, receiver.is_open)
         case "submit" | "apply_async" if call.args and call.args[0].refs:
             return mapped(machine, call, "submit")
+        case "start" if any(one.cls.find("run") is not None for one in instances(receiver)):
+            for one in instances(receiver):
+                machine.call(one.cls.find("run") or Value(), [receiver], call.scope)
+            return Value()
         case "start" | "run" if made is not None and "Thread" in made.name:
             return started(machine, Call(None, "", Value(), None, [], {}, call.scope), made.name)
         case "__call__" if made is not None and made.name == "CrossEntropyLoss":

@@ -100,6 +100,10 @@ def run_import(machine: Machine, node: ast.Import | ast.ImportFrom, scope: Scope
     for alias in node.names:
         if isinstance(node, ast.ImportFrom):
             full = f"{node.module or ''}.{alias.name}" if not node.level else f".{node.module or ''}.{alias.name}"
+            if alias.name == "*":
+                scope.root.starred.append(node.module or "")
+                machine.event(Kind.IMPORT, node.module or "")
+                continue
             machine.event(Kind.IMPORT, full)
             scope.bind(alias.asname or alias.name, imported_name(full))
         else:
@@ -284,10 +288,9 @@ def stamped(item: Value, mark: Turn) -> Value:
 
 def run_while(machine: Machine, node: ast.While, scope: Scope) -> None:
     """Follow a loop with a condition."""
-    if truth(machine.evaluate(node.test, scope)) is False:
-        test = machine.evaluate(node.test, scope)
-        if Flag.SETTING not in test.marks:
-            return
+    test = machine.evaluate(node.test, scope)
+    if test.consts and truth(test) is False and Flag.SETTING not in test.marks:
+        return
     loop, names, before = machine.number(), written_names(node.body), dict(scope.names)
     for turn in range(turns_of(machine)):
         mark = Turn(loop, turn)

@@ -2,6 +2,7 @@
 
 import ast
 
+from search.verify.review.arithmetic import MAX_OFFSET
 from search.verify.review.containers import held, key_of
 from search.verify.review.machine import Machine, only, without
 from search.verify.review.settings import setting
@@ -122,14 +123,16 @@ def bound_offset(machine: Machine, node: ast.expr | None, scope: Scope) -> int:
     value = machine.evaluate(node, scope)
     exact = value.exact
     if isinstance(exact, int):
-        return exact if 0 < exact <= 16 else 0
+        return exact if 0 < exact <= MAX_OFFSET else 0
     added = [one.by for one in only(value.marks, Plus) if isinstance(one, Plus)]
-    return min(max(added, default=0), 16)
+    return max(added, default=0)
 
 
 def piece(machine: Machine, node: ast.Subscript, base: Marks, key: Value, scope: Scope) -> Marks:
     """The marks of a piece of a tensor."""
     key_marks = marks_of(key)
+    if slices(node.slice) and not isinstance(node.slice, ast.Tuple):
+        key_marks = frozenset(only(key_marks, Turn))  # where a piece begins and ends holds no tokens
     # Of numbers that only say where, the turn of the loop goes on; of tokens used as an index, everything.
     marks = base | (without(key_marks, Plus) if key_marks & TOKENS else frozenset(only(key_marks, Turn)))
     if not base & (TOKENS | {Flag.HIDDEN}):
@@ -137,7 +140,7 @@ def piece(machine: Machine, node: ast.Subscript, base: Marks, key: Value, scope:
     found = slices(node.slice)
     offset = max((bound_offset(machine, one.lower, scope) for one in found), default=0)
     if not found and not key_marks & TOKENS:
-        offset = min(max([one.by for one in only(key_marks, Plus) if isinstance(one, Plus)], default=0), 16)
+        offset = max([one.by for one in only(key_marks, Plus) if isinstance(one, Plus)], default=0)
     if machine.is_in_module:
         return marks | {Tail(offset)} if offset else marks
     if offset and Flag.HIDDEN not in base:

@@ -19,9 +19,11 @@ from search.verify.review.values import (
     Shift,
     State,
     Tail,
+    Turn,
     Value,
     all_marks,
     const,
+    join,
     marks_of,
     ref,
 )
@@ -133,6 +135,48 @@ def rolled(machine: Machine, call: Call, name: str) -> Value:
     return Value(marks)
 
 
+def banded(machine: Machine, call: Call, name: str) -> Value:
+    """Follow triu and tril: a mask whose band is moved lets a position see those after it."""
+    by = call.get(1, "diagonal", "k")
+    exact = 0 if by is None else by.exact
+    marks = all_marks(call.args[:1])
+    if not isinstance(exact, int) or Flag.VAL in marks:
+        return Value(marks)
+    late = exact - 1 if name.endswith("triu") else exact
+    return Value(marks | {Shift(late)} if 0 < late <= 16 else marks)
+
+
+def softmax(machine: Machine, call: Call, name: str) -> Value:
+    """Follow softmax: of scores that nothing masks, every position sees those after it."""
+    marks = marks_of(first(call))
+    if Flag.SCORES in marks:
+        return Value((marks - {Flag.SCORES}) | {Shift(1)})
+    return Value(marks)
+
+
+def chosen(machine: Machine, call: Call, name: str) -> Value:
+    """Follow where: with one argument, places; with three, one or the other."""
+    if len(call.args) == 1:
+        return Value(frozenset(only(all_marks(call.args), Turn)))
+    return Value(all_marks(call.values) - {Flag.SCORES})
+
+
+def places_of(machine: Machine, call: Call, name: str) -> Value:
+    """Follow nonzero and its like: places, which hold no tokens."""
+    return Value(frozenset(only(all_marks(call.args), Turn)))
+
+
+def dataset(machine: Machine, call: Call, name: str) -> Value:
+    """Follow DataLoader and its like: they give what their dataset gives."""
+    value = first(call) if call.args else call.keywords.get("dataset", Value())
+    return join(*parts_of(value)) if name.endswith(("ConcatDataset", "ChainDataset")) else value
+
+
+def rows(machine: Machine, call: Call, name: str) -> Value:
+    """Follow TensorDataset: rows of its tensors."""
+    return ref(Items([ref(Items(list(call.args)))], is_exact=False))
+
+
 def padded(machine: Machine, call: Call, name: str) -> Value:
     """Follow pad: a tail is aligned again by what is put before it."""
     marks = marks_of(first(call))
@@ -210,6 +254,11 @@ def module_list(machine: Machine, call: Call, name: str) -> Value:
     return call.args[0] if call.args and call.args[0].refs else ref(Items(list(call.args), is_exact=bool(call.args)))
 
 
+def sequential(machine: Machine, call: Call, name: str) -> Value:
+    """Follow Sequential: modules to be called one after the other."""
+    return ref(Items(list(call.args)))
+
+
 def module(machine: Machine, call: Call, name: str) -> Value:
     """A module of torch's own, or an optimizer; it keeps the marks of the parameters it is given."""
     return Value(states(all_marks(call.values)), (), (Made(name, machine.number()),))
@@ -267,6 +316,13 @@ TENSORS: dict[str, Model] = {
     ),
     **dict.fromkeys((".cat", ".concat", ".concatenate", ".hstack"), joined_tensors),
     ".roll": rolled,
+    **dict.fromkeys((".triu", ".tril"), banded),
+    ".softmax": softmax,
+    "torch.where": chosen,
+    "numpy.where": chosen,
+    **dict.fromkeys((".nonzero", ".argwhere", ".flatnonzero"), places_of),
+    **dict.fromkeys((".DataLoader", ".ConcatDataset", ".ChainDataset", ".Subset", ".StatefulDataLoader"), dataset),
+    ".TensorDataset": rows,
     ".pad": padded,
     **dict.fromkeys((".matmul", ".mm", ".bmm", ".addmm", ".einsum", ".outer", ".baddbmm", ".dot"), multiplied),
     **dict.fromkeys((".round", ".rint", ".round_", "round"), rounded),
@@ -276,8 +332,9 @@ TENSORS: dict[str, Model] = {
     ".bincount": binned,
     **dict.fromkeys(("numpy.add.at", ".add.at", ".maximum.at"), added_at),
     **dict.fromkeys((".ModuleList", ".ModuleDict", ".ParameterList"), module_list),
+    ".Sequential": sequential,
     **dict.fromkeys(
-        (".Linear", ".Embedding", ".Sequential", ".LayerNorm", ".RMSNorm", ".Dropout", ".SGD", ".Adam", ".AdamW", ".Adagrad"),
+        (".Linear", ".Embedding", ".LayerNorm", ".RMSNorm", ".Dropout", ".SGD", ".Adam", ".AdamW", ".Adagrad"),
         module,
     ),
     **dict.fromkeys(("math.log", "numpy.log", "math.log2", "numpy.log2", "math.log10", "torch.log"), logarithm),

@@ -40,6 +40,8 @@ class Flag(StrEnum):
     DECODED = "decoded bytes"
     SETTING = "an environment variable's default"
     BUFFER = "memory that is written to"
+    SCORES = "attention scores without a mask"
+    FACTOR = "a count times a constant"
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,12 +290,13 @@ Thing = Function | Method | Partial | Class | Instance | Library | Made | Items 
 class Scope:
     """Names of a module, class or function."""
 
-    __slots__ = ("globals_", "is_class", "names", "owner", "parent")
+    __slots__ = ("globals_", "is_class", "names", "owner", "parent", "starred")
 
     def __init__(self, parent: Scope | None, *, is_class: bool = False, owner: Class | None = None) -> None:
         self.parent, self.is_class, self.owner = parent, is_class, owner
         self.names: dict[str, Value] = {}
         self.globals_: dict[str, Scope] = {}
+        self.starred: list[str] = []  # modules of which all names are imported
 
     @property
     def root(self) -> Scope:
