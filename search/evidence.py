@@ -40,9 +40,10 @@ def claim_of(
     chosen = chosen_trial(rows_of[rung], rung, number)
     same = [row for row in rows_of[rung] if is_of_recipe(row, chosen.attributes["recipe_hash"])]
     rung_definition = next(one for one in definition["rungs"] if one["name"] == rung)
-    origin = origin_of(study, chosen, definition, rung_definition, search_facts(ledger, study, rows_of, same))
-    seeds = [row for row in same if row.status is TrialStatus.FEASIBLE]
-    return Claim(entry=entry, origin=origin, runs=[seed_run(ledger, row, origin.budget) for row in seeds])
+    budget = Budget(**rung_definition["budget"])
+    runs = [seed_run(ledger, row, budget) for row in same if row.status is TrialStatus.FEASIBLE]
+    facts = search_facts(ledger, study, rows_of, same)
+    return Claim(entry=entry, origin=origin_of(study, chosen, definition, rung_definition, facts), runs=runs)
 
 
 def is_of_recipe(row: TrialRow, recipe_hash: str) -> bool:
