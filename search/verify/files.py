@@ -117,18 +117,16 @@ def file_findings(folder: Path) -> list[Finding]:
         for name in REQUIRED_FILES
         if not (folder / name).is_file()
     ]
-    if not any(TRAIN_LOG.fullmatch(name) for name in file_names(folder)) and not training_logs(folder):
-        found.append(refuse("files", "train_seed*.log", "expected a log for each seed, got none"))
     readme = folder / README
     if readme.is_file() and not read_text(readme).strip():
         found.append(refuse("files", README, "expected a description, got an empty file"))
     return found
 
 
-def training_logs(folder: Path) -> dict[str, ChallengeLog]:
+def training_logs(folder: Path, names: Sequence[str]) -> dict[str, ChallengeLog]:
     """The logs of training in a folder: by their names, or by what other texts in it say."""
     found: dict[str, ChallengeLog] = {}
-    for name in possible_logs(file_names(folder)):
+    for name in possible_logs(names):
         log = read_log(read_text(folder / name))
         if TRAIN_LOG.fullmatch(name) or log.is_training:
             found[name] = log
@@ -161,7 +159,12 @@ def read_submission(folder: Path, findings: list[Finding]) -> Submission | None:
         return None
     lines = key_lines(text)
     findings += field_findings(values, lines)
-    submission = Submission(folder, values, lines, training_logs(folder), file_names(folder))
+    names = file_names(folder)
+    logs = training_logs(folder, names)
+    if not logs:
+        findings.append(refuse("files", "train_seed*.log", "expected a log for each seed, got none"))
+        return None
+    submission = Submission(folder, values, lines, logs, names)
     # Without a score there is nothing to compare; other wrong fields leave the rest to be checked.
     return None if submission.claims.val_bpb is None else submission
 

@@ -1,7 +1,7 @@
 """What a training log of the challenge says, in any of the forms that its logs had over time."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -47,7 +47,7 @@ PATTERNS: tuple[tuple[str, str, re.Pattern[str]], ...] = tuple(
         ("total_eval_seconds", "total_eval_time", rf"^total_eval_time[:=]\s*{DECIMAL}\s?s"),
     )
 )
-SEED_LINE = re.compile(r"^\s*seed\s*[:=]\s*(?P<value>\d{1,18})\b", re.IGNORECASE)
+SEED_LINE = re.compile(r"\s*+seed\s*+[:=]\s*+(?P<value>\d{1,18})\s*+(?:$|,)", re.IGNORECASE)
 SEED_WORD = re.compile(r"(?:^|[\s,(])seed\s*[:=]\s*(?P<value>\d{1,18})\b", re.IGNORECASE)
 # Without these a record cannot be checked; without the first two, no submission.
 NEEDED = ("val_bpb", "weight_bytes", "train_ms", "eval_ms")
@@ -120,31 +120,37 @@ class ChallengeLog:
 
 def read_log(text: str) -> ChallengeLog:
     """Parse a training log; source code that it prints and unknown lines are left alone."""
-    entries: dict[str, LogValue] = {}
-    weak_seed: LogValue | None = None
-    scores: list[ScoreLine] = []
-    for number, line in result_lines(text):
-        entries.update(values_of(number, line))
-        if "seed" in line.lower():
-            if "seed" not in entries and (match := SEED_LINE.match(line)):
-                entries["seed"] = LogValue(match["value"], number)
-            elif weak_seed is None and (match := SEED_WORD.search(line)):
-                weak_seed = LogValue(match["value"], number)
-        if score := score_line(number, line):
-            scores.append(score)
-    if weak_seed is not None:
-        entries.setdefault("seed", weak_seed)
-    merged = merge(scores)
-    complete(entries, merged)
-    return ChallengeLog(MappingProxyType(entries), merged)
+    lines = list(result_lines(text))
+    entries = values_of(lines)
+    if seed := seed_value(lines):
+        entries["seed"] = seed
+    scores = merge([score for number, line in lines if (score := score_line(number, line))])
+    complete(entries, scores)
+    return ChallengeLog(MappingProxyType(entries), scores)
 
 
-def values_of(number: int, line: str) -> Iterator[tuple[str, LogValue]]:
-    """What one line says."""
+def values_of(lines: Sequence[tuple[int, str]]) -> dict[str, LogValue]:
+    """The last value of each kind, searched from the end: most lines of a log are steps that another one follows."""
+    found: dict[str, LogValue] = {}
     for name, word, pattern in PATTERNS:
-        if word in line and (match := pattern.search(line)):
-            value = match["value"]
-            yield name, LogValue(value.replace(",", "") if value[0].isdigit() else value.strip(), number)
+        for number, line in reversed(lines):
+            if word in line and (match := pattern.search(line)):
+                value = match["value"]
+                value = value.replace(",", "") if value[0].isdigit() else value.strip()
+                if name not in found or found[name].line < number:
+                    found[name] = LogValue(value, number)
+                break
+    return found
+
+
+def seed_value(lines: Sequence[tuple[int, str]]) -> LogValue | None:
+    """The first seed that has a line of its own, else the first that is named anywhere."""
+    named = [(number, line) for number, line in lines if "seed" in line.lower()]
+    for pattern in (SEED_LINE.match, SEED_WORD.search):
+        for number, line in named:
+            if match := pattern(line):
+                return LogValue(match["value"], number)
+    return None
 
 
 def complete(entries: dict[str, LogValue], scores: tuple[ScoreLine, ...]) -> None:

@@ -12,6 +12,7 @@ LOSS = re.compile(r"\bval_loss\s?[:=]\s*(?P<value>\d{1,6}\.\d{1,20}|nan|inf)", r
 EVAL_TIME = re.compile(
     r"\b(?:eval_time|elapsed|eval_seconds)\s?[:=]\s*(?P<value>\d{1,12}(?:\.\d{1,12})?)\s?(?P<unit>ms|s)?\b"
 )
+MAX_LABEL_CHARS = 200  # what stands before a score is its name and a few settings
 NAME = re.compile(r"[A-Za-z][\w .+/()-]*")
 SETTING = re.compile(r"\w+[:=][\d.]\S*")  # stride:64 and the like, between the name and the score
 EXACT = re.compile(r"_?exact\b")
@@ -48,6 +49,8 @@ def score_line(number: int, line: str) -> ScoreLine | None:
         return None
     loss = LOSS.search(line)
     start = min(bpb.start(), loss.start()) if loss else bpb.start()
+    if start > MAX_LABEL_CHARS:
+        return None
     name = " ".join(word for word in line[:start].replace(",", " ").split() if not SETTING.fullmatch(word))
     label = EXACT.sub("", name).strip(" :|-").lower() or "val_bpb"
     if not NAME.fullmatch(label.replace(":", " ")) or RUNNING.search(label):
