@@ -7,6 +7,7 @@ only; torch is the one that the script imports.
 import ast
 import importlib.abc
 import importlib.machinery
+import importlib.util
 import inspect
 import json
 import linecache
@@ -41,18 +42,15 @@ class Anything:
 
 
 class Absent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds what nobody else does, and remembers it: kernels for GPUs, compressors."""
+    """Finds libraries that nobody else does: kernels for GPUs, compressors."""
 
-    def __init__(self) -> None:
-        self.names: set[str] = set()
+    def __init__(self, roots: set[str]) -> None:
+        self.roots = roots
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
         """A spec of a module that holds anything."""
-        root = fullname.split(".")[0]
-        if root in sys.stdlib_module_names or (fullname != root and root not in self.names):
-            return None  # a part that an installed library does not have is for the script to cope with
-        self.names.add(root)
-        return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
+        is_absent = fullname.split(".")[0] in self.roots
+        return importlib.machinery.ModuleSpec(fullname, self, is_package=True) if is_absent else None
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
         """A module whose every name stands for something."""
@@ -68,16 +66,26 @@ class Absent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 def main() -> None:
     """Define, build, count, write."""
     text = Path(SCRIPT).read_text(encoding="utf-8")
-    absent = Absent()
-    sys.meta_path.append(absent)
-    found: dict[str, Any] = {}
+    tree = ast.parse(text)
+    absent = {root for root in imported(tree.body) if importlib.util.find_spec(root) is None}
+    sys.meta_path.append(Absent(absent))
     try:
-        namespace = define(text)
-        name, model = build(ast.parse(text), namespace)
+        name, model = build(tree, define(text))
         found = {"model": name, "num_parameters": count(model)}
     except BaseException as error:  # noqa: BLE001 - a script may raise anything, SystemExit included
         found = {"error": f"{type(error).__name__}: {error}"}
-    Path(FOUND).write_text(json.dumps(found | {"absent": sorted(absent.names)}), encoding="utf-8")
+    Path(FOUND).write_text(json.dumps(found | {"absent": sorted(absent)}), encoding="utf-8")
+
+
+def imported(statements: Sequence[ast.AST]) -> Iterator[str]:
+    """Libraries that code cannot do without; where it tries an import, it copes by itself."""
+    for node in statements:
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            yield node.module.split(".")[0]
+        elif not isinstance(node, ast.Try):
+            yield from imported(list(ast.iter_child_nodes(node)))
 
 
 def define(text: str) -> dict[str, Any]:
@@ -96,6 +104,8 @@ def build(tree: ast.Module, namespace: dict[str, Any]) -> tuple[str, Any]:
     Raises:
         ValueError: there is no such thing, or it cannot be made.
     """
+    if "torch" not in namespace:
+        raise ValueError("expected a script that imports torch, got one that does not")
     torch: Any = sys.modules["torch"]
     if (model := build_recipe(tree, namespace)) is not None:
         return type(model).__name__, model
@@ -119,7 +129,10 @@ def build_recipe(tree: ast.Module, namespace: dict[str, Any]) -> Any:
         match node:
             case ast.Call(func=ast.Name(id="run"), args=[ast.Call(func=ast.Name(id="Recipe")) as recipe, *_]):
                 config = eval(compile(ast.Expression(recipe), SCRIPT, "eval"), namespace).model
-                return namespace["new_model"](config, sys.modules["torch"].float32, 0)
+                torch: Any = sys.modules["torch"]
+                given = {"config": config, "compute_dtype": torch.float32, "device": torch.device("cpu"), "seed": 0}
+                names = inspect.signature(namespace["new_model"]).parameters
+                return namespace["new_model"](**{name: given[name] for name in names if name in given})
             case _:
                 continue
     return None
