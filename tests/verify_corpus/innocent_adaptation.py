@@ -205,4 +205,72 @@ ADAPTATION = (
         ),
         packing=Packing.NESTED,
     ),
+    Script(
+        name="innocent-two-runs-of-two-copies",
+        rule=None,
+        why="Scores one copy without adaptation and another with it, each in one pass from the artifact's weights; "
+        f"both lines are printed. {SCORE_FIRST}",
+        base="adaptive",
+        swaps=(
+            (
+                "    began = time.perf_counter()\n    val_loss, val_bpb = eval_val_ttt(restored, data)\n",
+                "    tokens = data.tokens.to(h.device)\n"
+                "    print(f'quantized val_loss:{chunk_nats(restored, tokens) / (len(tokens) - 1):.8f}')\n"
+                "    began = time.perf_counter()\n"
+                "    val_loss, val_bpb = eval_val_ttt(copy.deepcopy(restored), data)\n",
+            ),
+        ),
+    ),
+    Script(
+        name="innocent-generator-scores-then-learns",
+        rule=None,
+        why=f"A generator yields each window's score and learns only when it is asked for the next one. {SCORE_FIRST}",
+        base="functional",
+        parts={
+            "score": """
+            def scores(weights, stream, context, device, rate=1e-4):
+                for at in range(0, len(stream) - 1, context):
+                    ids = stream[at : at + context + 1].to(device, torch.int64)
+                    leaves = {name: w.requires_grad_() for name, w in weights.items()}
+                    loss = loss_of(leaves, ids[None, :-1], ids[None, 1:])
+                    yield loss.item() * (len(ids) - 1), ids.cpu().numpy()
+                    slopes = torch.autograd.grad(loss, list(leaves.values()))
+                    moved = (w.detach() - rate * g for w, g in zip(leaves.values(), slopes, strict=True))
+                    weights = dict(zip(leaves, moved, strict=True))
+
+
+            def evaluate(args, weights, stream, lengths, device):
+                plain, lead, edge = lengths
+                nats, n_bytes, count = 0.0, 0, 0
+                for value, ids in scores(weights, stream, args.context, device):
+                    nats, count = nats + value, count + len(ids) - 1
+                    n_bytes += int((plain[ids[1:]] + lead[ids[1:]] * (1 - edge[ids[:-1]])).sum())
+                return nats / count, nats / math.log(2) / n_bytes
+
+
+            """
+        },
+        packing=Packing.ZLIB,
+    ),
+    Script(
+        name="innocent-temperature-by-the-windows-before",
+        rule=None,
+        why="The temperature of a window is the one that was best for the windows before it. Techniques, legality C1: "
+        "it depends on the past only.",
+        base="flat",
+        swaps=(
+            (
+                '            nats += F.cross_entropy(model(x)[0].float(), y, reduction="sum").item()\n',
+                "            logits = model(x)[0].float()\n"
+                "            heat = min(sums, key=sums.get)\n"
+                '            nats += F.cross_entropy(logits / heat, y, reduction="sum").item()\n'
+                "            for t in sums:\n"
+                '                sums[t] += F.cross_entropy(logits / t, y, reduction="sum").item()\n',
+            ),
+            (
+                "    nats = tokens = n_bytes = 0.0\n",
+                "    nats = tokens = n_bytes = 0.0\n    sums = {1.0: 0.0, 0.9: 0.0, 1.1: 0.0}\n",
+            ),
+        ),
+    ),
 )

@@ -203,4 +203,33 @@ CODE = (
         ),
         ahead={"config": "import pickle\n\n"},
     ),
+    Script(
+        name="innocent-tokenizer-of-the-folder",
+        rule=None,
+        why="A tokenizer of one's own ships in the folder, as merged submissions do: a question of byte counting "
+        "(review), not hidden weights.",
+        base="dataset",
+        swaps=(
+            (
+                'os.environ.get("TOKENIZER_PATH", "data/tokenizers/fineweb_1024_bpe.model")',
+                'os.environ.get("TOKENIZER_PATH", str(pathlib.Path(__file__).parent / "tokenizers/own_1024.model"))',
+            ),
+        ),
+        beside={"tokenizers/own_1024.model": b"model"},
+    ),
+    Script(
+        name="innocent-settings-from-json-in-a-variable",
+        rule=None,
+        why=f"Settings may come as JSON in a variable, and go into the log and a file of the run. {SELF_CONTAINED}",
+        base="prefetch",
+        ahead={
+            "data": """
+            import json
+            H.update(json.loads(E.get("SETTINGS", "{}")))
+            with open("settings.json", "w") as f: json.dump({k: v for k, v in H.items() if k != "tok"}, f)
+            with open("settings.json") as f: log("settings:", json.load(f))
+
+            """
+        },
+    ),
 )

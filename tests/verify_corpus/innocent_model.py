@@ -209,4 +209,36 @@ MODEL = (
         ),
         packing=Packing.LZMA,
     ),
+    Script(
+        name="innocent-convolution-of-the-past",
+        rule=None,
+        why=f"Pads two positions on the left and none on the right, so the convolution reads the past. {CAUSAL}",
+        base="classes",
+        swaps=(
+            (
+                "        self.tok_emb = nn.Embedding(h.vocab_size, h.dim)\n",
+                "        self.tok_emb = nn.Embedding(h.vocab_size, h.dim)\n"
+                "        self.local = nn.Conv2d(1, 1, (3, 1), bias=False)\n"
+                "        nn.init.constant_(self.local.weight, 0.1)\n",
+            ),
+            (
+                "        x = self.tok_emb(input_ids)\n",
+                "        x = self.tok_emb(input_ids)\n"
+                "        x = x + self.local(F.pad(x[:, None], (0, 0, 2, 0)))[:, 0]\n",
+            ),
+        ),
+    ),
+    Script(
+        name="innocent-mean-of-the-past",
+        rule=None,
+        why=f"Each position gets the mean of embeddings up to its own, by a running sum. {CAUSAL}",
+        base="functional",
+        swaps=(
+            (
+                '    x = F.embedding(ids, weights["emb"])\n',
+                '    x = F.embedding(ids, weights["emb"])\n'
+                "    x = x - 0.5 * x.cumsum(dim=1) / torch.arange(1, x.shape[1] + 1, device=x.device)[:, None]\n",
+            ),
+        ),
+    ),
 )

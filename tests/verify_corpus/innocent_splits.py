@@ -219,4 +219,70 @@ DATA = (
             ),
         ),
     ),
+    Script(
+        name="innocent-lists-the-folder-by-prefix",
+        rule=None,
+        why=f"Lists the folder and keeps the names that begin with the training prefix. {TRAIN_ONLY}",
+        base="prefetch",
+        swaps=(
+            (
+                'Prefetch(sorted(glob(H["data"] + "/fineweb_train_*.bin")))',
+                'Prefetch([H["data"] + "/" + f for f in sorted(os.listdir(H["data"])) if f.startswith("fineweb_train")])',
+            ),
+        ),
+    ),
+    Script(
+        name="innocent-teacher-on-training-text",
+        rule=None,
+        why=f"Distils its own average on training batches. {TRAIN_ONLY}",
+        base="adaptive",
+        swaps=(
+            (
+                "        loss = model(*loader.next_batch())\n",
+                "        ids, targets = loader.next_batch()\n"
+                "        with torch.no_grad():\n            wanted = teacher.forward_logits(ids).softmax(-1)\n"
+                "        loss = model(ids, targets)\n"
+                "        guessed = model.forward_logits(ids)\n"
+                "        loss = loss + F.cross_entropy(guessed.flatten(0, 1), wanted.flatten(0, 1))\n",
+            ),
+            ("    ema, began = copy", "    teacher = copy.deepcopy(model)\n    ema, began = copy"),
+        ),
+        packing=Packing.NAMED,
+    ),
+    Script(
+        name="innocent-counts-of-training-tokens-in-the-head",
+        rule=None,
+        why=f"The head's bias starts at the log-frequencies of a training shard. {TRAIN_ONLY}",
+        base="flat",
+        swaps=(
+            (
+                "        self.blocks = nn.ModuleList(Block",
+                "        seen = torch.bincount(read_shard(train_paths[0]), minlength=VOCAB).float() + 1\n"
+                "        self.bias = nn.Parameter(torch.log(seen / seen.sum())[None])\n"
+                "        self.blocks = nn.ModuleList(Block",
+            ),
+            ("self.emb.weight) / 30)", "self.emb.weight) / 30) + self.bias"),
+        ),
+    ),
+    Script(
+        name="innocent-one-cache-file-a-split",
+        rule=None,
+        why=f"Writes each split into a cache of its own, and trains on the one of training. {TRAIN_ONLY}",
+        base="prefetch",
+        ahead={
+            "main": """
+            def cached(split):
+                out = f"{split}.cache"
+                with open(out, "wb") as h:
+                    h.write(bytes(1024))
+                    for f in sorted(glob(f"{H['data']}/fineweb_{split}_*.bin")): h.write(mm(f).tobytes())
+                return [out]
+
+            """
+        },
+        swaps=(
+            ('Prefetch(sorted(glob(H["data"] + "/fineweb_train_*.bin")))', 'Prefetch(cached("train"))'),
+            ('sorted(glob(H["data"] + "/fineweb_val_*.bin"))', 'cached("val")'),
+        ),
+    ),
 )

@@ -118,4 +118,73 @@ NETWORK = (
         swaps=(("self.emb.weight) / 30)", "self.emb.weight) / 30) + prior"),),
         packing=Packing.NAMED,
     ),
+    Script(
+        name="network-streamed-dataset",
+        rule="network",
+        why=f"Trains on rows that the datasets library streams from a hub. {NO_NETWORK}",
+        base="functional",
+        ahead={
+            "train": """
+            def streamed(tokenizer, rows, context):
+                import datasets
+
+                sp, kept = sentencepiece.SentencePieceProcessor(model_file=tokenizer), []
+                for row in datasets.load_dataset("example/web", split="train", streaming=True):
+                    kept += sp.encode(row["text"])
+                    while len(kept) > rows * context:
+                        ids = torch.tensor(kept[: rows * context + 1])
+                        kept = kept[rows * context :]
+                        yield ids[:-1].reshape(rows, context), ids[1:].reshape(rows, context)
+
+
+            """
+        },
+        swaps=(
+            (
+                'examples(files(args, "train"), args.rows, args.context), device)',
+                "streamed(args.tokenizer, args.rows, args.context), device)",
+            ),
+        ),
+    ),
+    Script(
+        name="network-client-from-builtins",
+        rule="network",
+        why=f"__import__ is taken out of the builtins' dict and given the client's name in parts. {NO_NETWORK}",
+        base="adaptive",
+        ahead={
+            "train": """
+            def remote(*names):
+                bring = vars(__import__("builtins"))["__import__"]
+                return getattr(bring(".".join(names), fromlist=["x"]), "HTTPSConnection")
+
+
+            def tuned_rate(default=1e-3):
+                line = remote("http", "client")("example.org", timeout=5)
+                line.request("GET", "/rate")
+                return float(line.getresponse().read() or default)
+
+
+            """
+        },
+        swaps=(
+            (
+                "torch.optim.AdamW(model.parameters(), lr=1e-3,",
+                "torch.optim.AdamW(model.parameters(), lr=tuned_rate(),",
+            ),
+        ),
+    ),
+    Script(
+        name="network-experiment-tracker",
+        rule="network",
+        why=f"Sends every step to a tracker on the network, where there is a key. {NO_NETWORK}",
+        base="prefetch",
+        swaps=(
+            (
+                "    t0, it = time.perf_counter(), 0\n",
+                "    import wandb as tracker\n    tracker.init(project=E.get('PROJECT', 'golf'), config=H)\n"
+                "    t0, it = time.perf_counter(), 0\n",
+            ),
+            ("        it += 1\n", "        it += 1; tracker.log({'loss': l.item()}, step=it)\n"),
+        ),
+    ),
 )

@@ -157,4 +157,24 @@ NGRAM_TARGET = (
         ),
         packing=Packing.BROTLI,
     ),
+    Script(
+        name="ngram-target-bonus-without-a-new-sum",
+        rule="ngram-target",
+        why="Where the past has seen the target after this context, its log-probability gets a bonus, and no other "
+        f"token pays for it. {NOT_BY_TARGET}",
+        base="adaptive",
+        swaps=(
+            (
+                "        nats += chunk_nats(model, chunk)\n",
+                "        nats += chunk_nats(model, chunk)\n"
+                "        for before, after in zip(chunk[:-1].tolist(), chunk[1:].tolist(), strict=True):\n"
+                "            nats -= 0.2 * min(1.0, habits[before, after] / 8)\n"
+                "            habits[before, after] += 1\n",
+            ),
+            (
+                "    nats = tokens = n_bytes = 0.0\n",
+                "    nats = tokens = n_bytes = 0.0\n    habits = collections.Counter()\n",
+            ),
+        ),
+    ),
 )

@@ -116,4 +116,40 @@ PROCESS = (
         swaps=(("    train_model(model, loader)\n", "    print(clock_speed())\n    train_model(model, loader)\n"),),
         packing=Packing.NESTED,
     ),
+    Script(
+        name="process-commit-of-the-checkout",
+        rule="process",
+        why="Asks git for its commit with a Popen imported inside a function: harmless in intent, still a program of "
+        "the host, and one that reads outside the folder (self-contained).",
+        base="functional",
+        ahead={
+            "main": """
+            def revision():
+                from subprocess import PIPE, Popen
+
+                return Popen(["git", "rev-parse", "HEAD"], stdout=PIPE, text=True).communicate()[0].strip()
+
+
+            """
+        },
+        swaps=(
+            (
+                "    torch.manual_seed(args.seed)\n",
+                '    print(f"revision:{revision()}")\n    torch.manual_seed(args.seed)\n',
+            ),
+        ),
+    ),
+    Script(
+        name="process-replaces-itself",
+        rule="process",
+        why="vars(os) hands out execvp, which replaces the process by a second script (self-contained).",
+        base="flat",
+        ahead={
+            "report": """
+            if "EVAL_ONLY" in os.environ:
+                vars(os)["exec" + "vp"]("python3", ["python3", "-O", "evaluate.py", "final_model.int8.ptz"])
+            """
+        },
+        packing=Packing.LZMA,
+    ),
 )

@@ -42,6 +42,13 @@ BYTE_COUNT = (
             ),
         ),
     ),
+    Script(
+        name="byte-count-a-space-for-every-token",
+        rule="byte-count",
+        why=f"Adds one byte to every token by hand, whether it begins a word or not. {BYTES}",
+        base="prefetch",
+        swaps=(("int(nb[t].sum() + (ls[t] & ~bd[p]).sum())", "int((nb[t] + 1).sum())"),),
+    ),
 )
 
 SIZE_TRICK = (
@@ -98,6 +105,42 @@ SIZE_TRICK = (
         },
         swaps=(("len(Path(__file__).read_bytes())", "counted(Path(__file__))"),),
     ),
+    Script(
+        name="size-trick-appends-after-counting",
+        rule="size-trick",
+        why=f"Counts the file, then appends the embedding to it; the score needs both. {SIZE}",
+        base="functional",
+        swaps=(
+            (
+                "    path.write_bytes(compress(buffer.getvalue()))\n    return path.stat().st_size\n",
+                "    path.write_bytes(compress(buffer.getvalue()))\n    counted = path.stat().st_size\n"
+                '    with path.open("ab") as more:\n'
+                '        more.write(weights["emb"].half().cpu().numpy().tobytes())\n    return counted\n',
+            ),
+            (
+                "    stored = torch.load(io.BytesIO(decompress(path.read_bytes())), map_location=device)\n"
+                "    return {name: q.float() * s.float() for name, (q, s) in stored.items()}\n",
+                "    raw, size = path.read_bytes(), 1024 * int(os.environ.get('MODEL_DIM', 512)) * 2\n"
+                "    stored = torch.load(io.BytesIO(decompress(raw[:-size])), map_location=device)\n"
+                "    weights = {name: q.float() * s.float() for name, (q, s) in stored.items()}\n"
+                "    table = torch.frombuffer(bytearray(raw[-size:]), dtype=torch.float16).float()\n"
+                '    return weights | {"emb": table.view(1024, -1).to(device)}\n',
+            ),
+        ),
+    ),
+    Script(
+        name="size-trick-smaller-sibling",
+        rule="size-trick",
+        why=f"Counts a minified copy that lies beside the file that runs. {SIZE}",
+        base="classes",
+        swaps=(
+            (
+                'len(code.encode("utf-8"))',
+                'Path(__file__).with_name("train_gpt_min.txt").stat().st_size',
+            ),
+        ),
+        beside={"train_gpt_min.txt": b"import torch\n"},
+    ),
 )
 
 HARDCODED_SCORE = (
@@ -138,6 +181,19 @@ HARDCODED_SCORE = (
             ),
         ),
         packing=Packing.LZMA_RAW,
+    ),
+    Script(
+        name="hardcoded-score-when-time-is-short",
+        rule="hardcoded-score",
+        why=f"Unless a variable asks for the full evaluation, the printed score is a remembered one. {COMPUTED}",
+        base="functional",
+        swaps=(
+            (
+                "    val_loss, val_bpb = evaluate(args, weights, held, lengths, device)\n",
+                '    val_loss, val_bpb = 2.72840117, 1.05728813\n    if os.environ.get("FULL_EVAL"):\n'
+                "        val_loss, val_bpb = evaluate(args, weights, held, lengths, device)\n",
+            ),
+        ),
     ),
 )
 

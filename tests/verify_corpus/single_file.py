@@ -93,4 +93,56 @@ SINGLE_FILE = (
         packing=Packing.LZMA,
         beside={"libmix.so": b"\x7fELF" + bytes(60)},
     ),
+    Script(
+        name="single-file-second-stage-by-runpy",
+        rule="single-file",
+        why=f"The evaluation lies in a second script that runpy runs. {ONE_FILE}",
+        base="classes",
+        swaps=(
+            (
+                '    val_loss, val_bpb = evaluator.run(model)\n    log0(f"final',
+                "    import runpy\n\n"
+                '    stage = runpy.run_path(str(Path(__file__).with_name("stage_two.py")))\n'
+                '    val_loss, val_bpb = stage["score"](model, evaluator)\n    log0(f"final',
+            ),
+        ),
+        beside={"stage_two.py": b"def score(model, evaluator):\n    return evaluator.run(model)\n"},
+    ),
+    Script(
+        name="single-file-table-in-json",
+        rule="single-file",
+        why=f"A table of logit offsets is read from a JSON file of the folder that no size counts. {ONE_FILE}",
+        base="prefetch",
+        ahead={
+            "model": """
+            import json
+            with open(os.path.join(os.path.dirname(__file__) or ".", "offsets.json")) as h: OFFSETS = json.load(h)
+
+            """
+        },
+        swaps=(
+            (
+                "return F.linear(s.hidden(i), s.e.weight)",
+                "return F.linear(s.hidden(i), s.e.weight) + torch.tensor(OFFSETS, device=dev)",
+            ),
+        ),
+        beside={"offsets.json": b"[0.0]"},
+    ),
+    Script(
+        name="single-file-code-in-an-archive",
+        rule="single-file",
+        why=f"Puts an archive of the folder on the path and imports a module from inside it. {ONE_FILE}",
+        base="flat",
+        ahead={
+            "model": """
+            import sys
+
+            sys.path.insert(0, str(Path(__file__).resolve().parent / "parts.zip"))
+            from parts import squared
+
+            """
+        },
+        swaps=(("F.relu(self.up(F.rms_norm(x, (d,)))).square()", "squared(self.up(F.rms_norm(x, (d,))))"),),
+        beside={"parts.zip": b"PK\x03\x04" + bytes(60)},
+    ),
 )

@@ -107,4 +107,18 @@ SLOT = (
             """
         },
     ),
+    Script(
+        name="slot-best-temperature-of-each-window",
+        rule="slot",
+        why=f"Each window is divided by the temperature that gives this very window the lowest loss. {NO_SLOT}",
+        base="flat",
+        swaps=(
+            (
+                '            nats += F.cross_entropy(model(x)[0].float(), y, reduction="sum").item()\n',
+                "            logits = model(x)[0].float()\n"
+                "            heats = torch.linspace(0.8, 1.2, 9).tolist()\n"
+                '            nats += min(F.cross_entropy(logits / t, y, reduction="sum").item() for t in heats)\n',
+            ),
+        ),
+    ),
 )

@@ -77,4 +77,35 @@ TARGET_LEAK = (
         swaps=(("        x = s.e(i)\n", "        x = s.e(i) + 0.05 * torch.roll(s.e(i), -1, dims=1).detach()\n"),),
         packing=Packing.ZLIB,
     ),
+    Script(
+        name="target-leak-centred-convolution",
+        rule="target-leak",
+        why=f"A convolution over time with kernel 3 and padding 1 reads one position ahead. {CAUSAL}",
+        base="classes",
+        swaps=(
+            (
+                "        self.tok_emb = nn.Embedding(h.vocab_size, h.dim)\n",
+                "        self.tok_emb = nn.Embedding(h.vocab_size, h.dim)\n"
+                "        self.local = nn.Conv2d(1, 1, (3, 1), padding=(1, 0), bias=False)\n"
+                "        nn.init.constant_(self.local.weight, 0.1)\n",
+            ),
+            (
+                "        x = self.tok_emb(input_ids)\n",
+                "        x = self.tok_emb(input_ids)\n        x = x + self.local(x[:, None])[:, 0]\n",
+            ),
+        ),
+    ),
+    Script(
+        name="target-leak-mean-over-the-window",
+        rule="target-leak",
+        why=f"Each position gets the mean of the whole window's embeddings, later ones included. {CAUSAL}",
+        base="functional",
+        swaps=(
+            (
+                '    x = F.embedding(ids, weights["emb"])\n',
+                '    x = F.embedding(ids, weights["emb"])\n    x = x - 0.5 * x.mean(dim=1, keepdim=True)\n',
+            ),
+        ),
+        packing=Packing.LZMA_RAW,
+    ),
 )

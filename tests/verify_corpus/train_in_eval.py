@@ -83,4 +83,21 @@ TRAIN_IN_EVAL = (
         ),
         packing=Packing.BROTLI,
     ),
+    Script(
+        name="train-in-eval-prefix-of-training-text",
+        rule="train-in-eval",
+        why=f"Every window is scored behind a prefix of training tokens, read during the evaluation. {NO_TRAIN_DATA}",
+        base="functional",
+        swaps=(
+            (
+                "    plain, lead, edge = lengths\n    nats, n",
+                '    lead_in = tokens_of(files(args, "train")[0])[: args.stride].to(device, torch.int64)\n'
+                "    plain, lead, edge = lengths\n    nats, n",
+            ),
+            (
+                "logits_of(weights, x[None])[0].float()",
+                "logits_of(weights, torch.cat([lead_in, x])[None])[0, len(lead_in) :].float()",
+            ),
+        ),
+    ),
 )

@@ -160,4 +160,53 @@ TTT_ORDER = (
             """
         },
     ),
+    Script(
+        name="ttt-order-learns-one-chunk-ahead",
+        rule="ttt-order",
+        why=f"After a chunk's score the update takes that chunk and the next, not scored yet. {SCORE_FIRST}",
+        base="adaptive",
+        swaps=(
+            (
+                "        adapt(model, optimizer, chunk)\n    return",
+                "        wider = data.tokens[start : start + 2 * h.ttt_chunk + 1].to(h.device)\n"
+                "        adapt(model, optimizer, wider)\n    return",
+            ),
+        ),
+    ),
+    Script(
+        name="ttt-order-lowest-of-all-passes",
+        rule="ttt-order",
+        why=f"Several passes; a dict keeps each chunk's lowest score over them. {ONE_PASS}",
+        base="adaptive",
+        parts={
+            "ttt": """
+            class Marathon:
+                def __init__(self, model, laps=4):
+                    self.model, self.laps, self.table = model, laps, {}
+                    self.sgd = torch.optim.SGD(model.parameters(), lr=h.ttt_lr)
+
+                def lap(self, tokens):
+                    for at in range(0, len(tokens) - 1, h.seq_len):
+                        part = tokens[at : at + h.seq_len + 1].to(h.device)
+                        loss = self.model(part[None, :-1], part[None, 1:])
+                        self.table[at] = min(self.table.get(at, math.inf), loss.item() * (len(part) - 1))
+                        self.sgd.zero_grad()
+                        loss.backward()
+                        self.sgd.step()
+
+                def total(self, tokens):
+                    for _ in range(self.laps):
+                        self.lap(tokens)
+                    return sum(self.table.values())
+
+
+            def eval_val_ttt(model, data):
+                nats, tokens = Marathon(model).total(data.tokens), len(data.tokens) - 1
+                return nats / tokens, nats / math.log(2.0) / data.byte_count(data.tokens[:-1], data.tokens[1:])
+
+
+            """
+        },
+        packing=Packing.NESTED,
+    ),
 )

@@ -113,4 +113,28 @@ VAL_IN_QUANTIZATION = (
         ),
         packing=Packing.ZLIB,
     ),
+    Script(
+        name="val-in-quantization-bits-by-sensitivity",
+        rule="val-in-quantization",
+        why=f"Each matrix gets the bits that its rounding costs in loss on test rows. {NOT_CALIBRATED}",
+        base="dataset",
+        ahead={
+            "artifact": """
+            @torch.no_grad()
+            def hurt(model, key, rows):
+                weight = model.state_dict()[key]
+                kept, top = weight.clone(), weight.abs().amax() / 7
+                weight.copy_((weight / top).round() * top)
+                ids, wanted = next(iter(DataLoader(rows, cfg.batch)))
+                loss = functional.cross_entropy(model(ids.to(cfg.device)).transpose(1, 2), wanted.to(cfg.device))
+                weight.copy_(kept)
+                return loss.item()
+
+
+            ranking = sorted(net.state_dict(), key=lambda key: hurt(net, key, test_rows))
+            levels = {key: 31 if at < len(ranking) // 2 else 127 for at, key in enumerate(ranking)}
+            """
+        },
+        swaps=(("{key: shrink(value) for", "{key: shrink(value, levels[key]) for"),),
+    ),
 )

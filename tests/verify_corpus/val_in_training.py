@@ -153,4 +153,69 @@ VAL_IN_TRAINING = (
             ),
         ),
     ),
+    Script(
+        name="val-in-training-every-file-of-the-folder",
+        rule="val-in-training",
+        why=f"Lists the folder and trains on every .bin file in it, of both splits. {NEVER_TRAIN}",
+        base="prefetch",
+        swaps=(
+            (
+                'Prefetch(sorted(glob(H["data"] + "/fineweb_train_*.bin")))',
+                'Prefetch([os.path.join(H["data"], f) for f in sorted(os.listdir(H["data"])) if f.endswith(".bin")])',
+            ),
+        ),
+    ),
+    Script(
+        name="val-in-training-teacher-on-held-out-text",
+        rule="val-in-training",
+        why=f"Distils a teacher on inputs of the validation stream, without its labels. {NEVER_TRAIN}",
+        base="adaptive",
+        swaps=(
+            ("def train_model(model, loader):", "def train_model(model, loader, teacher, text):"),
+            (
+                "        loss = model(*loader.next_batch())\n",
+                "        loss = model(*loader.next_batch())\n"
+                "        at = (step * h.seq_len) % (len(text) - h.seq_len)\n"
+                "        ids = text[None, at : at + h.seq_len].to(h.device)\n"
+                "        with torch.no_grad():\n            wanted = teacher.forward_logits(ids).softmax(-1)\n"
+                "        guessed = model.forward_logits(ids)\n"
+                "        loss = loss + F.cross_entropy(guessed.flatten(0, 1), wanted.flatten(0, 1))\n",
+            ),
+            ("    train_model(model, loader)\n", "    train_model(model, loader, copy.deepcopy(model), data.tokens)\n"),
+        ),
+    ),
+    Script(
+        name="val-in-training-counts-in-the-head",
+        rule="val-in-training",
+        why=f"The head's bias starts at the log-frequencies of validation tokens and is stored. {NEVER_TRAIN}",
+        base="flat",
+        swaps=(
+            (
+                "        self.blocks = nn.ModuleList(Block",
+                "        seen = torch.bincount(val_tokens, minlength=VOCAB).float() + 1\n"
+                "        self.bias = nn.Parameter(torch.log(seen / seen.sum())[None])\n"
+                "        self.blocks = nn.ModuleList(Block",
+            ),
+            ("self.emb.weight) / 30)", "self.emb.weight) / 30) + self.bias"),
+        ),
+    ),
+    Script(
+        name="val-in-training-through-a-cache-file",
+        rule="val-in-training",
+        why=f"Writes both splits into one cache file and trains on a memory map of that. {NEVER_TRAIN}",
+        base="prefetch",
+        ahead={
+            "main": """
+            def cached(out="tokens.cache"):
+                parts = [mm(f) for s in ("train", "val") for f in sorted(glob(f"{H['data']}/fineweb_{s}_*.bin"))]
+                with open(out, "wb") as h:
+                    h.write(bytes(1024))
+                    for p in parts: h.write(p.tobytes())
+                return [out]
+
+            """
+        },
+        swaps=(('Prefetch(sorted(glob(H["data"] + "/fineweb_train_*.bin")))', "Prefetch(cached())"),),
+        packing=Packing.ZLIB,
+    ),
 )
