@@ -159,7 +159,7 @@ def best_of_none(rows: Sequence[TrialRow]) -> str:
     if not measured:
         return "none"
     row = min(measured)[-1]
-    return f"trial {row.number} as the best: {row.status.value} {row.reason}; --rung names an earlier rung".rstrip()
+    return f"trial {row.number} as the best: {row.status.value} {row.reason}; --rung chooses another rung"
 
 
 def seed_run(ledger: Ledger, row: TrialRow, budget: Budget) -> SeedRun:
