@@ -17,7 +17,8 @@ def data_verdicts(trace: Trace) -> Iterator[Verdict]:
     yield from quantization(trace, start)
     yield from evaluation(trace, start)
     for event in trace.of(Kind.SELECT):
-        if event.name != "rounding":
+        is_kept = event.name not in {"rounding", "branch"} and (start is None or event.where < start)
+        if is_kept:
             yield Verdict("val-selection", REVIEW, [event], "expected weights chosen by training alone, got a validation loss")
 
 

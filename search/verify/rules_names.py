@@ -125,10 +125,12 @@ def executed(event: Event) -> Verdict:
     """What running text as code says."""
     if Flag.OTHER_FILE in event.marks:
         return Verdict("single-file", REFUSE, [event], f"expected all code in train_gpt.py, got {event.name} of a file's text")
+    if Flag.SETTING in event.marks:
+        return Verdict("opaque", REFUSE, [event], f"expected code that can be read, got {event.name} of an environment variable")
     if event.consts == ("constant",):
         return Verdict("opaque", REVIEW, [event], f"expected code that is written out, got {event.name} of a text")
-    is_hidden = Flag.DECODED in event.marks
-    what = "decoded bytes" if is_hidden else "a computed text"
+    is_hidden = bool(event.marks & {Flag.DECODED, Flag.TRAIN, Flag.VAL, Flag.WEIGHTS, Flag.PACKED})
+    what = "bytes of a file or payload" if is_hidden else "a computed text"
     return Verdict("opaque", REFUSE if is_hidden else REVIEW, [event], f"expected code that can be read, got {event.name} of {what}")
 
 
@@ -143,7 +145,9 @@ def loaded_code(trace: Trace, folder: Path) -> Iterator[Verdict]:
                 continue
             yield Verdict("single-file", REFUSE, [event], f"expected all code in train_gpt.py, got {event.name}")
         elif event.kind is Kind.CALL and event.name in {"sys.path.insert", "sys.path.append", "site.addsitedir"}:
-            yield Verdict("single-file", REVIEW, [event], "expected all code in train_gpt.py, got another folder to import from")
+            is_beside = any(base_name(str(one)) in names for one in event.consts)
+            message = "expected all code in train_gpt.py, got another place to import from"
+            yield Verdict("single-file", REFUSE if is_beside else REVIEW, [event], message)
         elif event.kind in {Kind.READ, Kind.UNPACK}:
             yield from read_beside(event, names - written)
 
@@ -157,7 +161,8 @@ def read_beside(event: Event, names: set[str]) -> Iterator[Verdict]:
     """A file of the folder that the script reads and has not written: weights or data that nothing counts."""
     name = base_name(event.name)
     if name in names and name != "train_gpt.py" and not name.endswith(".model"):
-        yield Verdict("single-file", REFUSE, [event], f"expected nothing but train_gpt.py and its weights, got a read of {name}")
+        severity = REVIEW if name.endswith((".txt", ".md", ".py", ".log", ".sh")) else REFUSE
+        yield Verdict("single-file", severity, [event], f"expected nothing but train_gpt.py and its weights, got a read of {name}")
     elif event.name.startswith("__file__/") and event.name != "__file__/train_gpt.py" and name not in {"", "\0"}:
         yield Verdict("single-file", REVIEW, [event], f"expected nothing beside train_gpt.py, got a read of {name} there")
 

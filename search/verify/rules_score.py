@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from search.verify.finding import Severity
 from search.verify.review.trace import Event, Kind, Trace
-from search.verify.review.values import Flag, Size
+from search.verify.review.values import Flag, Size, State
 from search.verify.rules_order import SCORES
 from search.verify.verdict import Verdict
 
@@ -23,6 +23,10 @@ def score_verdicts(trace: Trace, *, is_packed: bool) -> Iterator[Verdict]:
     """
     reports = [event for event in trace.of(Kind.REPORT) if event.name in SCORES]
     yield from leaks(trace)
+    for event in reports:
+        if Flag.BEST in event.marks:
+            message = "expected one prediction for each token, got the least of several losses of the same tokens"
+            yield Verdict("slot", REFUSE, [event], message)
     yield from ngrams(reports)
     yield from tokenizers(trace)
     yield from byte_counts(reports)
@@ -79,7 +83,11 @@ def literal_scores(trace: Trace, reports: list[Event]) -> Iterator[Verdict]:
     for event in reports:
         numbers = [one for one in event.consts if isinstance(one, int | float) and not isinstance(one, bool)]
         is_literal = bool(numbers) and len(numbers) == len(event.consts) and all(0.2 < one < 20 for one in numbers)
-        if is_literal and not event.marks & {Flag.VAL, Flag.LOSS}:
+        remembered = [one for one in numbers if 0.2 < one < 20 and round(one, 4) != one]
+        if remembered:
+            message = f"expected a computed {event.name}, got {remembered[0]}, which is written down"
+            yield Verdict("hardcoded-score", REFUSE, [event], message)
+        elif is_literal and not event.marks & {Flag.VAL, Flag.LOSS}:
             yield Verdict("hardcoded-score", REFUSE, [event], f"expected a computed {event.name}, got {numbers[0]}")
     for event in trace.of(Kind.TEXT):
         yield Verdict("hardcoded-score", REFUSE, [event], "expected a computed score, got one in the text that is printed")
@@ -105,12 +113,18 @@ def uncounted(trace: Trace, reports: list[Event]) -> Iterator[Verdict]:
     counted = sizes_in(reports)
     written: dict[str, set[str]] = {}
     for event in trace.of(Kind.WRITE):
-        written.setdefault(event.name, {event.name}).update(sizes_in([event]))
+        if event.marks & {Flag.WEIGHTS, Flag.PACKED, Flag.ROUNDED} or any(isinstance(one, State) for one in event.marks):
+            written.setdefault(event.name, {event.name}).update(sizes_in([event]))
     read: dict[str, Event] = {}
     for event in trace.of(Kind.READ, Kind.UNPACK):
         first = written.get(event.name)
-        if event.name and first is not None and Flag.OWN_CODE not in event.marks:
+        if event.name and first is not None and not event.marks & {Flag.OWN_CODE, Flag.VAL, Flag.TRAIN}:
             read.setdefault(event.name, event)
+    for event in trace.of(Kind.WRITE):
+        is_appended = any("a" in str(mode) and "b" in str(mode) for mode in event.consts if len(str(mode)) <= 3)
+        measured = [size.where for size in trace.of(Kind.SIZE) if size.name == event.name]
+        if is_appended and event.name in read and measured and max(measured) < event.where:
+            yield Verdict("size-trick", REFUSE, [event], f"expected all of {event.name} to be counted, got more appended after")
     if len(read) < 2 or not any(written[name] & counted for name in read):
         return
     for name, event in read.items():

@@ -20,6 +20,7 @@ from search.verify.review.values import (
     Partial,
     Scope,
     Size,
+    State,
     Table,
     Value,
     all_marks,
@@ -111,7 +112,9 @@ def listed(machine: Machine, call: Call, name: str) -> Value:
     """Follow list, sorted and their like."""
     value = first(call)
     if not call.args:
-        return ref(Table({}, Value()) if name == "dict" else Items([]))
+        return ref(Items([]))
+    if "key" in call.keywords:
+        choose(machine, call, elements(machine, value, call.scope), name)
     if any(isinstance(one, Items) for one in value.refs):
         return copied(value)
     items = elements(machine, value, call.scope) if value.refs else []
@@ -174,17 +177,26 @@ def following(machine: Machine, call: Call, name: str) -> Value:
     return (join(*found) if found else Value(marks_of(value))).marked(machine.turns)
 
 
+def choose(machine: Machine, call: Call, items: list[Value], name: str) -> frozenset[State]:
+    """Record a choice by a validation loss; what is chosen is marked as fitted by it."""
+    given = machine.call(call.keywords["key"], [join(*items)], call.scope) if items else Value()
+    marks = marks_of(given)
+    if not {Flag.VAL, Flag.LOSS} <= marks:
+        return frozenset()
+    fitted = frozenset({State(machine.number(), is_model=False)})
+    machine.event(Kind.SELECT, "rounding" if Flag.ROUNDED in marks | all_marks(items) else name, marks, fitted)
+    return fitted
+
+
 def extreme(machine: Machine, call: Call, name: str) -> Value:
     """Follow min and max; the choice of weights by a validation loss is recorded."""
-    key = call.keywords.get("key")
     items = [item for arg in call.args for item in elements(machine, arg, call.scope)] if len(call.args) == 1 else call.args
     marks = all_marks(items)
-    if key is not None and items:
-        chosen = machine.call(key, [join(*items)], call.scope)
-        if {Flag.VAL, Flag.LOSS} <= marks_of(chosen):
-            kind = "rounding" if Flag.ROUNDED in marks_of(chosen) | marks else name
-            machine.event(Kind.SELECT, kind, marks_of(chosen))
-            return join(*items).marked(marks_of(chosen))
+    if "key" in call.keywords and items:
+        return join(*items).marked(choose(machine, call, items, name))
+    is_each = call.node is not None and len(call.args) == 1 and isinstance(call.node.args[0], ast.GeneratorExp | ast.ListComp)
+    if is_each and {Flag.VAL, Flag.LOSS} <= marks:
+        return Value(marks | {Flag.BEST})
     numbers = [item.exact for item in items]
     if items and all(isinstance(one, int | float) for one in numbers):
         known = [one for one in numbers if isinstance(one, int | float)]

@@ -56,10 +56,11 @@ def content_marks(machine: Machine, path: Value) -> Marks:
     marks = path.marks & {Flag.OWN_CODE, Flag.OTHER_FILE}
     for text in path.texts:
         marks |= split_marks(text)
-        if "__file__" in text and not CODE_FILE_NAME.search(text):
+        if text in {"__file__", "__file__/train_gpt.py"}:
             marks |= {Flag.OWN_CODE}
-        elif CODE_FILE_NAME.search(text):
+        elif CODE_FILE_NAME.search(text) or (text.startswith("__file__/") and text not in machine.files):
             marks |= {Flag.OTHER_FILE}
+        marks |= machine.files.get(text, NO_MARKS)
         machine.event(Kind.READ, text, marks)
     if not path.texts:
         machine.event(Kind.READ, "", path.marks)
@@ -78,6 +79,7 @@ def opened(machine: Machine, call: Call, name: str) -> Value:
     made = Made("file", machine.number(), {"mode": const(modes[0] if modes else "r"), "path": path})
     if any(letter in text for text in modes for letter in "wax"):
         machine.event(Kind.WRITE, path.texts[0] if path.texts else "", NO_MARKS, consts=tuple(modes[:1]))
+        machine.files.update({text: machine.files.get(text, NO_MARKS) for text in path.texts})
         return Value(NO_MARKS, path.consts, (made,))
     return Value(content_marks(machine, path), path.consts, (made,))
 
@@ -127,17 +129,18 @@ def listed_files(machine: Machine, call: Call, name: str) -> Value:
 
 def size_of(machine: Machine, call: Call, name: str) -> Value:
     """Follow os.path.getsize: bytes of a file."""
-    return sized(first(call))
+    return sized(machine, first(call))
 
 
-def sized(path: Value) -> Value:
+def sized(machine: Machine, path: Value) -> Value:
     """A number of bytes of a path."""
     marks: set[Flag | Size] = set(path.marks & {Flag.OWN_CODE, Flag.OTHER_FILE})
     for text in path.texts:
         marks.add(Size(text))
+        machine.event(Kind.SIZE, text)
         if "__file__" in text and not CODE_FILE_NAME.search(text):
             marks.add(Flag.OWN_CODE)
-        elif CODE_FILE_NAME.search(text):
+        elif CODE_FILE_NAME.search(text) or (text.startswith("__file__/") and text not in machine.files):
             marks.add(Flag.OTHER_FILE)
     return Value(frozenset(marks))
 
@@ -178,6 +181,7 @@ def saved(machine: Machine, call: Call, name: str) -> Value:
     machine.event(Kind.PACK, name, stored_marks(values))
     if target.texts:
         machine.event(Kind.WRITE, target.texts[0], all_marks(values))
+        machine.files.setdefault(target.texts[0], NO_MARKS)
     elif not target.consts:
         target.add(all_marks(values))
     return Value(all_marks(values))

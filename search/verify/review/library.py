@@ -10,7 +10,7 @@ from search.verify.review.machine import Call, Machine
 from search.verify.review.methods import call_method
 from search.verify.review.tensor_calls import TENSORS
 from search.verify.review.trace import Kind
-from search.verify.review.values import Flag, Instance, Items, Library, Made, State, Value, all_marks, const, join, marks_of, ref
+from search.verify.review.values import Flag, Instance, Items, Library, Made, Shift, State, Value, all_marks, const, join, marks_of, ref
 
 LABEL = re.compile(r"(?:^|[^a-z])(val_bpb|val_loss|bpb|bits_per_byte)\W{0,4}$", re.I)
 SIZE_LABEL = re.compile(
@@ -43,7 +43,7 @@ def format_spec_event(machine: Machine, text: str, value: Value) -> None:
     if SIZE_LABEL.search(text):
         machine.event(Kind.REPORT, "size", marks_of(value), consts=value.consts if not value.is_open else ())
     elif found := LABEL.search(text):
-        consts = value.consts if not value.is_open else ()
+        consts = value.consts if not value.is_open else (*value.consts, None)
         machine.event(Kind.REPORT, found.group(1).lower(), marks_of(value), consts=consts)
 
 
@@ -70,6 +70,10 @@ def call_made(machine: Machine, call: Call, thing: Made) -> Value:
     """What calling a library's object gives, such as a layer of torch's own."""
     if thing.name == "CrossEntropyLoss":
         return TENSORS[".cross_entropy"](machine, call, "cross_entropy")
+    if thing.name == "embedding":
+        return TENSORS["torch.nn.functional.embedding"](machine, call, "embedding")
+    if thing.name == "convolution" and thing.attrs["ahead"].exact is True:
+        return Value(all_marks(call.values) | {Shift(1)})
     return Value(all_marks(call.values) | frozenset(one for one in call.callee.marks if isinstance(one, State)))
 
 
@@ -78,7 +82,8 @@ def call_library(machine: Machine, call: Call, name: str) -> Value:
     last = name.split(".")[-1]
     note_address(machine, call, name)
     if is_watched(name):
-        texts = tuple(text for value in call.args[:1] for text in literal_texts(value))
+        looked_at = call.args if name.startswith("sys.path") else call.args[:1]
+        texts = tuple(text for value in looked_at for text in literal_texts(value))
         is_known = bool(call.args) and not call.args[0].is_open
         machine.event(Kind.CALL, name, all_marks(call.values), consts=texts if texts or not is_known else ())
     for table in (BUILTINS, FILES, TENSORS):

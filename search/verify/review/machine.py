@@ -99,6 +99,7 @@ class Machine:
         self.hooks: list[Value] = []
         self.training = const(True)
         self.stored: dict[int, Marks] = {}  # marks of what was loaded into each model
+        self.files: dict[str, Marks] = {}  # splits that were written to files
         self.steps = 0
         self.line = 1
         self.is_dead = False

@@ -5,7 +5,7 @@ from search.verify.review.containers import changed, held
 from search.verify.review.file_calls import content_marks, packed, sized, unpacked
 from search.verify.review.machine import Call, Machine, instances, only, truth, without
 from search.verify.review.subscripts import counted, is_token_key
-from search.verify.review.tensor_calls import banded, cross_entropy, gathered, log_softmax, multiplied, rolled, rounded, softmax, states
+from search.verify.review.tensor_calls import banded, cross_entropy, gathered, log_softmax, multiplied, reduced_stream, rolled, rounded, softmax, states
 from search.verify.review.trace import Kind
 from search.verify.review.values import (
     Class,
@@ -104,6 +104,9 @@ def written(machine: Machine, call: Call, receiver: Value) -> Value:
         case "copy_" | "set_" | "swap_":
             if any(isinstance(one, State) and one.is_model for one in receiver.marks):
                 machine.event(Kind.RESET, call.name, marks, receiver.marks)
+                for one in receiver.marks:
+                    if isinstance(one, State):
+                        machine.stored[one.number] = marks & {Flag.ROUNDED}
             else:
                 receiver.marks = marks | states(receiver.marks) | {Flag.BUFFER}
         case "zero_" | "fill_" | "normal_" | "uniform_":
@@ -195,6 +198,9 @@ def file_method(machine: Machine, call: Call, receiver: Value) -> Value | None:
         case "write" | "write_bytes" | "write_text" | "writelines":
             path = receiver.texts[0] if receiver.texts else ""
             machine.event(Kind.WRITE, path, all_marks(call.values), consts=(call.name,))
+            if path:
+                kept = all_marks(call.values) & {Flag.VAL, Flag.TRAIN}
+                machine.files[path] = machine.files.get(path, frozenset()) | kept
             receiver.add(all_marks(call.values) & {Flag.WEIGHTS, Flag.ROUNDED, Flag.PACKED})
             return Value()
         case "open" if receiver.texts or made is None:
@@ -205,7 +211,7 @@ def file_method(machine: Machine, call: Call, receiver: Value) -> Value | None:
         case "iterdir":
             return ref(Items([Value(receiver.marks, tuple(f"{text}/*.bin" for text in receiver.texts))], is_exact=False))
         case "stat" | "getsize":
-            return sized(receiver)
+            return sized(machine, receiver)
         case "compress" | "compress_nodict":
             return packed(machine, call, "compress")
         case "decompress":
@@ -285,6 +291,12 @@ def tensor_method(machine: Machine, call: Call, receiver: Value) -> Value | None
             return gathered(machine, call, "gather")
         case "log_softmax" if not call.args or receiver.marks:
             return log_softmax(machine, Call(call.node, call.name, call.callee, None, [receiver], {}, call.scope), call.name)
+        case "mean" | "sum" | "amax" | "std" | "var" | "max" | "logsumexp" if Flag.STREAM in receiver.marks:
+            args = [receiver, *call.args]
+            return reduced_stream(machine, Call(call.node, call.name, call.callee, None, args, call.keywords, call.scope), call.name)
+        case "view" | "reshape" | "transpose" | "permute" | "flatten" | "unflatten" | "split" | "chunk" | "unbind":
+            refs = tuple(one for one in receiver.refs if isinstance(one, Items | Instance))
+            return Value(marks_of(receiver) - {Flag.STREAM}, (), refs)
         case "triu" | "tril":
             return banded(machine, Call(call.node, call.name, call.callee, None, [receiver, *call.args], call.keywords, call.scope), call.name)
         case "nonzero" | "argwhere":

@@ -9,7 +9,7 @@ from search.verify.review.containers import elements
 from search.verify.review.library import import_module, imported_name
 from search.verify.review.machine import Machine, branch, is_number_like, merged, truth, without
 from search.verify.review.trace import Kind
-from search.verify.review.values import Class, Flag, Instance, Scope, Turn, Value, const, join, marks_of, ref
+from search.verify.review.values import Class, Flag, Instance, Scope, State, Turn, Value, const, join, marks_of, ref
 
 TURNS = 2
 MAX_EXACT_TURNS = 8
@@ -122,7 +122,7 @@ def define_class(machine: Machine, node: ast.ClassDef, scope: Scope) -> None:
 def run_if(machine: Machine, node: ast.If, scope: Scope) -> bool:
     """Follow both branches of a test that is not known, and the unlikely one of a setting as optional."""
     test = machine.evaluate(node.test, scope)
-    note_selection(machine, node, test)
+    fitted = note_selection(machine, node, test)
     can_body, can_else, is_setting = branch(test)
     if not (can_body and can_else):
         return run_block(machine, node.body if can_body else node.orelse, scope)
@@ -130,6 +130,8 @@ def run_if(machine: Machine, node: ast.If, scope: Scope) -> bool:
     before = dict(scope.names)
     with machine.optionally(is_setting and is_on is False):
         ends_body = run_block(machine, node.body, scope)
+    if fitted:
+        mark_chosen(scope, node, fitted)
     after_body, scope.names = scope.names, dict(before)
     with machine.optionally(is_setting and is_on is True):
         ends_else = run_block(machine, node.orelse, scope)
@@ -140,18 +142,28 @@ def run_if(machine: Machine, node: ast.If, scope: Scope) -> bool:
     return False
 
 
-def note_selection(machine: Machine, node: ast.If, test: Value) -> None:
-    """Weights that are kept or dropped by a validation loss."""
+def mark_chosen(scope: Scope, node: ast.If, fitted: State) -> None:
+    """Names that a branch on a validation loss assigns are fitted by it."""
+    for name in written_names(node.body):
+        if name in scope.names and not scope.names[name].refs:
+            scope.names[name] = scope.names[name].marked({fitted})
+
+
+def note_selection(machine: Machine, node: ast.If, test: Value) -> State | None:
+    """What is kept or dropped by a validation loss: weights, or a number that is marked as fitted by it."""
     marks = marks_of(test)
     if not {Flag.VAL, Flag.LOSS} <= marks or machine.is_in_module:
-        return
+        return None
     for inner in (one for statement in node.body for one in ast.walk(statement)):
         if isinstance(inner, ast.Call) and isinstance(inner.func, ast.Attribute) and inner.func.attr in KEEPING:
             machine.event(Kind.SELECT, inner.func.attr, marks)
-            return
+            return None
     names = {one.id for statement in node.body for one in ast.walk(statement) if isinstance(one, ast.Name)}
-    if Flag.ROUNDED in marks and names:
-        machine.event(Kind.SELECT, "rounding", marks)
+    if not names:
+        return None
+    fitted = State(machine.number(), is_model=False)
+    machine.event(Kind.SELECT, "rounding" if Flag.ROUNDED in marks else "branch", marks, frozenset({fitted}))
+    return fitted
 
 
 def run_with(machine: Machine, node: ast.With | ast.AsyncWith, scope: Scope) -> bool:

@@ -7,6 +7,7 @@ from search.verify.review.containers import held, key_of
 from search.verify.review.machine import Machine, only, without
 from search.verify.review.settings import setting
 from search.verify.review.values import (
+    Extent,
     Flag,
     Function,
     Items,
@@ -96,7 +97,7 @@ def counted(base: Value, node: ast.expr, key: Value) -> Value:
     """What a table gives for a key made of tokens: its own entries' marks, and whether the key holds the target."""
     key_marks = marks_of(key)
     sites = frozenset(one for one in only(key_marks, Site) if isinstance(one, Site))
-    is_row = Flag.COUNT in base.marks or isinstance(node, ast.Tuple)
+    is_row = Flag.COUNT in base.marks or (isinstance(node, ast.Tuple) and not holds(base))
     marks = without(marks_of(base), Shift, Tail, Plus, Site) | {Flag.COUNT, Key(sites)}
     marks |= frozenset(only(key_marks, Turn)) | (key_marks & TOKENS)
     if holds_target(key_marks):
@@ -147,9 +148,31 @@ def piece(machine: Machine, node: ast.Subscript, base: Marks, key: Value, scope:
         shifts = [one.by for one in only(marks, Shift) if isinstance(one, Shift)]
         marks = without(marks, Shift) | {Shift(by + offset) for by in shifts or [0]}
     marks |= cuts(machine, found, scope)
+    if len(found) == 1:
+        marks |= extents(machine, found[0], scope)
     if Flag.HIDDEN not in base and not key_marks & TOKENS:
         marks |= {Site(node.lineno, node.col_offset)}
     return marks
+
+
+def extents(machine: Machine, one: ast.Slice, scope: Scope) -> Marks:
+    """How many tokens a slice takes from its start, where its end is the start and known numbers."""
+    if one.lower is None or one.upper is None or isinstance(one.lower, ast.Constant):
+        return frozenset()
+    start, terms = ast.unparse(one.lower), summands(one.upper)
+    rest = [term for term in terms if ast.unparse(term) != start]
+    numbers = [machine.evaluate(term, scope).consts for term in rest]
+    known = [found[0] for found in numbers if len(found) == 1 and isinstance(found[0], int)]
+    if len(rest) != len(terms) - 1 or len(known) != len(rest):
+        return frozenset()
+    return frozenset({Extent(f"{id(scope)}:{start}", sum(known))})
+
+
+def summands(node: ast.expr) -> list[ast.expr]:
+    """The terms of a sum."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return [*summands(node.left), *summands(node.right)]
+    return [node]
 
 
 def cuts(machine: Machine, found: list[ast.Slice], scope: Scope) -> Marks:

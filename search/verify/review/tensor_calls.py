@@ -259,6 +259,40 @@ def sequential(machine: Machine, call: Call, name: str) -> Value:
     return ref(Items(list(call.args)))
 
 
+def convolution(machine: Machine, call: Call, name: str) -> Value:
+    """Follow Conv1d and its like: padded on both sides, it reads ahead; by its whole width, it is cut to be causal."""
+    kernel, padding = call.get(2, "kernel_size") or Value(), call.get(4, "padding") or const(0)
+    widths, pads = numbers_of(kernel), numbers_of(padding)
+    ahead = "same" in padding.texts or any(0 < pad < width - 1 for width, pad in zip(widths, pads, strict=False))
+    made = Made("convolution", machine.number(), {"ahead": const(ahead)})
+    return ref(made)
+
+
+def numbers_of(value: Value) -> list[int]:
+    """A number, or the numbers of a tuple."""
+    return [item.exact for item in parts_of(value) if isinstance(item.exact, int)]
+
+
+def embedding(machine: Machine, call: Call, name: str) -> Value:
+    """An embedding layer."""
+    return ref(Made("embedding", machine.number()))
+
+
+def embedded(machine: Machine, call: Call, name: str) -> Value:
+    """Follow embedding: rows of positions."""
+    return Value(all_marks(call.values) | {Flag.HIDDEN, Flag.STREAM})
+
+
+def reduced_stream(machine: Machine, call: Call, name: str) -> Value:
+    """Follow mean and its like: over all positions, each sees those after it."""
+    value = first(call)
+    marks = marks_of(value)
+    dim = call.get(1, "dim", "axis")
+    if dim is not None and Flag.STREAM in marks and dim.exact in {1, -2} and "keepdim" in call.keywords:
+        return Value(marks | {Shift(1)})
+    return Value(marks - {Flag.STREAM})
+
+
 def module(machine: Machine, call: Call, name: str) -> Value:
     """A module of torch's own, or an optimizer; it keeps the marks of the parameters it is given."""
     return Value(states(all_marks(call.values)), (), (Made(name, machine.number()),))
@@ -333,8 +367,12 @@ TENSORS: dict[str, Model] = {
     **dict.fromkeys(("numpy.add.at", ".add.at", ".maximum.at"), added_at),
     **dict.fromkeys((".ModuleList", ".ModuleDict", ".ParameterList"), module_list),
     ".Sequential": sequential,
+    ".Embedding": embedding,
+    **dict.fromkeys((".Conv1d", ".Conv2d"), convolution),
+    "torch.nn.functional.embedding": embedded,
+    **dict.fromkeys(("torch.mean", "torch.sum", "torch.amax", "torch.std", "torch.var"), reduced_stream),
     **dict.fromkeys(
-        (".Linear", ".Embedding", ".LayerNorm", ".RMSNorm", ".Dropout", ".SGD", ".Adam", ".AdamW", ".Adagrad"),
+        (".Linear", ".LayerNorm", ".RMSNorm", ".Dropout", ".SGD", ".Adam", ".AdamW", ".Adagrad"),
         module,
     ),
     **dict.fromkeys(("math.log", "numpy.log", "math.log2", "numpy.log2", "math.log10", "torch.log"), logarithm),

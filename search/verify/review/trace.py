@@ -11,6 +11,7 @@ class Kind(Enum):
     """What happens."""
 
     READ = auto()  # a file's contents; name is its path
+    SIZE = auto()  # of a file is taken; name is its path
     WRITE = auto()  # to a file; name is its path
     LOSS = auto()  # a model's output or loss
     GRADIENT = auto()  # of a loss: what is trained on it is trained now

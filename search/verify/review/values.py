@@ -42,6 +42,8 @@ class Flag(StrEnum):
     BUFFER = "memory that is written to"
     SCORES = "attention scores without a mask"
     FACTOR = "a count times a constant"
+    BEST = "the least of several losses"
+    STREAM = "rows of positions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,14 @@ class Part:
 
     cut: str
     is_after: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """So many tokens from a start, the one of that name."""
+
+    start: str
+    length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +128,7 @@ class Size:
     name: str
 
 
-Mark = Flag | Turn | Part | Computed | State | Shift | Tail | Plus | Site | Key | Size
+Mark = Flag | Turn | Part | Extent | Computed | State | Shift | Tail | Plus | Site | Key | Size
 Marks = frozenset[Mark]
 NO_MARKS: Marks = frozenset()
 
