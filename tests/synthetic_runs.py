@@ -163,3 +163,16 @@ def make_claim(folder: Path, *runs: SeedRun, **changes: object) -> Claim:
         origin=Origin(**(origin | changes)),  # pyright: ignore[reportArgumentType]
         runs=runs or [make_run(folder / f"run{seed}", seed) for seed in (1337, 42, 7)],
     )
+
+
+def hand_made(folder: Path, code: bytes, **changes: object) -> Path:
+    """A small folder with one log, written by hand: no check has looked at its code."""
+    one = measurement_of(7, code, **changes)
+    (folder / "tokenizers").mkdir(parents=True)
+    (folder / "tokenizers" / "tokenizer.model").write_bytes(b"tokenizer")
+    (folder / "README.md").write_text(f"A score of {one.val_bpb:.4f}.\n")
+    (folder / "train_gpt.py").write_bytes(code)
+    (folder / "train_seed7.log").write_text(log_of(one))
+    values = {"author": "A", "github_id": "a", "name": "N", "date": "2026-04-01", "val_bpb": one.val_bpb}
+    (folder / "submission.json").write_text(json.dumps(values | {"bytes_total": one.artifact_bytes}))
+    return folder

@@ -28,7 +28,7 @@ from search.verify import kernel
 FAILED = 125  # exit code where the status says why
 STARTING = "+"
 # Families that a network namespace or a root of one's own contains. Not so AF_VSOCK, which reaches the host of a VM.
-CONTAINED_FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
+CONTAINED_FAMILIES = (1, 2, 10, 16)  # linux/socket.h: AF_UNIX, AF_INET, AF_INET6, AF_NETLINK
 # io_uring makes sockets past a filter; keyrings, BPF and performance counters know what other processes do.
 DENIED = (
     *("io_uring_setup", "io_uring_enter", "io_uring_register"),
@@ -96,7 +96,7 @@ def guarded(status: int, act: Callable[[], NoReturn]) -> NoReturn:
     try:
         act()
     except (OSError, ValueError) as error:
-        os.write(status, str(error).encode())
+        os.write(status, (getattr(error, "strerror", None) or str(error)).encode())
         os._exit(FAILED)
 
 
@@ -151,12 +151,11 @@ def end_all(code: int) -> NoReturn:
 def descendants(ancestor: int) -> list[int]:
     """Processes below one, children before theirs."""
     children: dict[int, list[int]] = {}
-    for folder in Path("/proc").iterdir():
+    for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it ended meanwhile
-            if folder.name.isdigit():
-                # PID (NAME) STATE PARENT ...; a name may hold anything
-                parent = int((folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
-                children.setdefault(parent, []).append(int(folder.name))
+            # PID (NAME) STATE PARENT ...; a name may hold anything
+            parent = int((folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(folder.name))
     found = [ancestor]
     for process in found:
         found += children.get(process, [])

@@ -6,7 +6,6 @@ processes together, is watched from here, and the command is killed with all it 
 
 import json
 import os
-import site
 import subprocess
 import sys
 import sysconfig
@@ -26,7 +25,8 @@ from search.verify.finding import Finding, Severity
 from search.verify.watch import Limits, end, watch
 
 ROOT = Path(__file__).parents[2]
-TASKS_PER_PROCESS = 4  # the kernel counts threads, most of them in few processes; the watch counts processes
+TASKS_PER_PROCESS = 4  # at least; the kernel counts threads, of which libraries start one for each core
+LIBRARY_FOLDERS = ("site-packages", "dist-packages")
 MOUNT_POINT, HOME, TEMPORARY = "root", "home", "home/tmp"  # in a folder made for one command
 # The Python installation comes on top. Of /etc only what has no secrets: root could read its own.
 SYSTEM = (
@@ -146,7 +146,7 @@ def _attempt(job: Job, base: Path, way: Way) -> Ended | str:
         process = subprocess.Popen(
             [sys.executable, "-s", "-m", "search.verify.confine", str(writing)],
             cwd=ROOT,
-            env=environment_of(job, base),
+            env=environment_of(job, base, way),
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -179,7 +179,7 @@ def run_openly(job: Job) -> Ended:
             process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(guard.__file__), str(os.getpid()), *job.command],
                 cwd=job.folder,
-                env=environment_of(job, Path(base)),
+                env=environment_of(job, Path(base), None),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -214,7 +214,7 @@ def policy_of(job: Job, base: Path, way: Way) -> Policy:
         writable=[str(job.folder.absolute()), str(base / HOME), *DEVICES, *devices],
         data_bytes=None if job.num_gpus else limits.memory_bytes,
         file_bytes=limits.disk_bytes,
-        tasks=TASKS_PER_PROCESS * limits.processes,
+        tasks=limits.processes * max(TASKS_PER_PROCESS, os.cpu_count() or 1),
         shared_bytes=limits.memory_bytes // 4,
     )
 
@@ -223,8 +223,7 @@ def readable_paths(job: Job) -> Iterator[Path]:
     """Python, the system's libraries and what the job names, each where it is named and where it really lies."""
     named = [Path(name) for name in SYSTEM + (GPU_SYSTEM if job.num_gpus else ())]
     named += [Path(sys.prefix), Path(sys.base_prefix), Path(sys.exec_prefix), Path(sysconfig.get_path("stdlib"))]
-    named += [Path(folder) for folder in site.getsitepackages()]
-    named += job.readable
+    named += [*libraries(), *job.readable]
     for path in job.readable:
         if path.is_dir():
             named += [inside for inside in path.iterdir() if inside.is_symlink()]
@@ -234,9 +233,22 @@ def readable_paths(job: Job) -> Iterator[Path]:
             yield path.resolve()
 
 
-def environment_of(job: Job, base: Path) -> dict[str, str]:
+def libraries() -> list[Path]:
+    """Folders of libraries outside Python's own, which a user or PYTHONPATH adds."""
+    own = (Path(sys.prefix), Path(sys.base_prefix))
+    found = [Path(entry) for entry in sys.path if Path(entry).name in LIBRARY_FOLDERS]
+    return [path for path in found if not any(path.is_relative_to(prefix) for prefix in own)]
+
+
+def environment_of(job: Job, base: Path, way: Way | None) -> dict[str, str]:
     """The job's variables, and places that it may write for what would go to the user's home."""
     home = base / HOME
     caches = ("XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH", "MPLCONFIGDIR")
     places = {name: str(home / name.lower()) for name in caches}
-    return {**job.environment, **places, "HOME": str(home), "TMPDIR": str(base / TEMPORARY), "USER": "caddie"}
+    places |= {"HOME": str(home), "TMPDIR": str(base / TEMPORARY), "USER": "caddie"}
+    if added := libraries():
+        places["PYTHONPATH"] = os.pathsep.join(map(str, added))
+    if way is Way.LANDLOCK:
+        # A pool of compilers needs semaphores in /dev/shm, which holds other programs' memory too.
+        places["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
+    return {**job.environment, **places}

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -116,7 +117,8 @@ def end(process: subprocess.Popen[bytes], *, collects: bool) -> None:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(END_SECONDS)
-    process.kill()
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     for one in psutil.wait_procs(left, timeout=END_SECONDS)[1]:
         with suppress(psutil.NoSuchProcess):
