@@ -1,12 +1,19 @@
 """The files of a measured run, taken only if they are those that ran, by the hashes that the store has of them."""
 
 import hashlib
+import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from search.claim import SeedRun
 from search.errors import SubmissionError
 from search.run import CODE_FILE, LOG_FILE, WEIGHT_FILE
+from spaces.fields import SpaceError, flat, recipe_from_dict, recipe_to_dict
+from trainer.config import Recipe
+from trainer.errors import ConfigError
+
+LOGGED_RECIPE = re.compile(rb"^recipe:(\{.*\})\s*$", re.M)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,28 @@ def checked_weights(run: SeedRun) -> bytes:
     if sha256 != run.measurement.weight_sha256:
         raise SubmissionError(f"{path}: expected the measured sha256 {run.measurement.weight_sha256}, got {sha256}")
     return weights
+
+
+def check_logged_recipe(run: SeedRun, log: bytes, recipe: Recipe) -> None:
+    """Refuse to describe a run by another recipe than the one its log says it trained.
+
+    A log without a recipe, or with fields that this version does not know, says nothing.
+
+    Raises:
+        SubmissionError: a setting differs.
+    """
+    match = LOGGED_RECIPE.search(log)
+    try:
+        logged = None if match is None else flat(recipe_to_dict(recipe_from_dict(json.loads(match[1]))))
+    except (ValueError, SpaceError, ConfigError):
+        return
+    told = flat(recipe_to_dict(recipe))
+    if logged is not None and logged != told:
+        path = next(path for path in [*logged, *told] if logged.get(path) != told.get(path))
+        raise SubmissionError(
+            f"{run.folder / LOG_FILE}: recipe: {path}: expected {told.get(path)!r}, as the trial has it,"
+            f" got {logged.get(path)!r}"
+        )
 
 
 def read(path: Path) -> bytes:

@@ -13,7 +13,7 @@ from search.errors import BundleError, SubmissionError
 from search.readme import readme
 from search.record import check_record
 from search.run import CODE_FILE
-from search.run_files import RunFiles, checked_files, checked_weights
+from search.run_files import RunFiles, check_logged_recipe, checked_files, checked_weights
 from search.shipped import (
     Shipped,
     is_challenge_tokenizer,
@@ -77,6 +77,8 @@ def checked_claim(claim: Claim) -> dict[int, RunFiles]:
     if repeated:
         raise SubmissionError(f"runs: expected one run a seed, got several of seed {repeated[0]}")
     files = {run.measurement.seed: checked_files(run, claim.origin.cap_bytes) for run in claim.runs}
+    for run in claim.runs:
+        check_logged_recipe(run, files[run.measurement.seed].log, claim.origin.recipe)
     codes = {run.code_sha256 for run in claim.runs}
     if len(codes) > 1:
         raise SubmissionError(f"runs: expected the same train_gpt.py in every run, got {len(codes)} different ones")

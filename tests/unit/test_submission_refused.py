@@ -1,6 +1,7 @@
 """What export refuses, and that nothing is left behind then."""
 
 import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from search.claim import Claim, SeedRun
 from search.errors import SubmissionError
 from search.spec_parts import Limits
 from search.submission import export
+from spaces.fields import recipe_to_dict
+from spaces.recipes import named_recipe
 
 
 def left_behind(folder: Path) -> list[str]:
@@ -134,6 +137,22 @@ def test_refuses_runs_of_different_tokenizers(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / "run1", 1), make_run(tmp_path / "run2", 2)]
     runs[1] = with_log(runs[1], hashlib.sha256(b"tokenizer").hexdigest(), "0" * 64, is_hashed=True)
     refused(make_claim(tmp_path, *runs), tmp_path / "out", "expected one tokenizer in all logs, got 2")
+
+
+def test_refuses_a_log_of_another_recipe(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run1", 1)
+    logged = json.dumps(recipe_to_dict(named_recipe("baseline_ema")))
+    run = with_log(run, "seed:1\n", f"seed:1\nrecipe:{logged}\n", is_hashed=True)
+    refused(
+        make_claim(tmp_path, run), tmp_path / "out", r"train.log: recipe: ema.*: expected None, as the trial has it"
+    )
+    export(make_claim(tmp_path, run, recipe=named_recipe("baseline_ema")), tmp_path / "out")
+
+
+@pytest.mark.parametrize("logged", ['{"unknown": 1}', "{not JSON}", '{"model": {"num_layers": -1}}'])
+def test_a_logged_recipe_of_another_version_says_nothing(tmp_path: Path, logged: str) -> None:
+    run = with_log(make_run(tmp_path / "run1", 1), "seed:1\n", f"seed:1\nrecipe:{logged}\n", is_hashed=True)
+    export(make_claim(tmp_path, run), tmp_path / "out")
 
 
 def test_refuses_code_that_is_not_packed(tmp_path: Path) -> None:
