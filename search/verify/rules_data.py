@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from search.verify.finding import Severity
+from search.verify.review.marks import Flag
 from search.verify.review.trace import Event, Kind, Trace
-from search.verify.review.values import Flag
 from search.verify.verdict import Verdict
 
 REFUSE, REVIEW = Severity.REFUSE, Severity.REVIEW
@@ -19,7 +19,9 @@ def data_verdicts(trace: Trace) -> Iterator[Verdict]:
     for event in trace.of(Kind.SELECT):
         is_kept = event.name not in {"rounding", "branch"} and (start is None or event.where < start)
         if is_kept:
-            yield Verdict("val-selection", REVIEW, [event], "expected weights chosen by training alone, got a validation loss")
+            yield Verdict(
+                "val-selection", REVIEW, [event], "expected weights chosen by training alone, got a validation loss"
+            )
 
 
 def evaluation_start(trace: Trace) -> int | None:
@@ -50,7 +52,9 @@ def trains_before_scoring(trace: Trace, event: Event, start: int | None) -> bool
         return any(other.kind is Kind.PACK and Flag.WEIGHTS in other.marks for other in later)
     if any(other.kind is Kind.PACK for other in later):
         return True
-    return any(other.kind is Kind.GRADIENT and Flag.TRAIN in other.marks and not is_validation(other) for other in later)
+    return any(
+        other.kind is Kind.GRADIENT and Flag.TRAIN in other.marks and not is_validation(other) for other in later
+    )
 
 
 def training(trace: Trace, start: int | None) -> Iterator[Verdict]:
@@ -71,7 +75,12 @@ def quantization(trace: Trace, start: int | None) -> Iterator[Verdict]:
         if not is_validation(event) or (event.kind is Kind.SELECT and event.name != "rounding"):
             continue
         if event.where < end or any(where > event.where for where in packs):
-            what = {Kind.HESSIAN: "a Hessian", Kind.ROUND: "rounding", Kind.SELECT: "a choice", Kind.PACK: "stored weights"}[event.kind]
+            what = {
+                Kind.HESSIAN: "a Hessian",
+                Kind.ROUND: "rounding",
+                Kind.SELECT: "a choice",
+                Kind.PACK: "stored weights",
+            }[event.kind]
             message = f"expected quantization by training tokens or weights alone, got {what} by validation tokens"
             yield Verdict("val-in-quantization", REFUSE, [event], message)
 

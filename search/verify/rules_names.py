@@ -4,36 +4,104 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from search.verify.finding import Severity
+from search.verify.review.marks import Flag
 from search.verify.review.trace import Event, Kind, Trace
-from search.verify.review.values import Flag
 from search.verify.verdict import Verdict
 
 REFUSE, REVIEW = Severity.REFUSE, Severity.REVIEW
 NETWORK = frozenset(
-    {"socket", "socketserver", "ssl", "http", "urllib", "urllib3", "ftplib", "smtplib", "telnetlib", "poplib", "imaplib"}
+    {
+        "socket",
+        "socketserver",
+        "ssl",
+        "http",
+        "urllib",
+        "urllib3",
+        "ftplib",
+        "smtplib",
+        "telnetlib",
+        "poplib",
+        "imaplib",
+    }
     | {"xmlrpc", "requests", "httpx", "aiohttp", "websocket", "websockets", "paramiko", "huggingface_hub", "datasets"}
     | {"wandb", "boto3", "botocore", "gdown", "torch.hub", "torch.utils.model_zoo", "torch.distributed.rpc", "pycurl"}
     | {"fsspec", "s3fs", "gcsfs", "kagglehub", "comet_ml", "mlflow", "neptune", "grpc", "zmq", "redis", "webbrowser"}
     | {"nntplib", "asyncio.open_connection", "asyncio.start_server", "google.cloud", "modelscope", "smbclient"}
-    | {"_socket", "_ssl", "urllib.request", "kernels", "clearml", "openai", "anthropic", "swanlab", "aim", "tensorflow_datasets"}
+    | {
+        "_socket",
+        "_ssl",
+        "urllib.request",
+        "kernels",
+        "clearml",
+        "openai",
+        "anthropic",
+        "swanlab",
+        "aim",
+        "tensorflow_datasets",
+    }
 )
 # A name that is looked up, or a text that is taken apart, fetches nothing.
-HARMLESS_NETWORK = ("socket.gethostname", "socket.getfqdn", "urllib.parse", "socket.AF_", "socket.SOCK_", "http.HTTPStatus")
+HARMLESS_NETWORK = (
+    "socket.gethostname",
+    "socket.getfqdn",
+    "urllib.parse",
+    "socket.AF_",
+    "socket.SOCK_",
+    "http.HTTPStatus",
+)
 PROCESSES = frozenset(
-    {"subprocess", "pty", "pexpect", "os.system", "os.popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.posix_spawnp"}
+    {
+        "subprocess",
+        "pty",
+        "pexpect",
+        "os.system",
+        "os.popen",
+        "os.fork",
+        "os.forkpty",
+        "os.posix_spawn",
+        "os.posix_spawnp",
+    }
     | {f"os.{start}{end}" for start in ("exec", "spawn") for end in ("l", "le", "lp", "lpe", "v", "ve", "vp", "vpe")}
     | {"commands", "popen2", "sh", "plumbum", "invoke", "fabric", "_posixsubprocess", "asyncio.create_subprocess_exec"}
-    | {"asyncio.create_subprocess_shell", "asyncio.subprocess", "pip", "platform.popen", "webbrowser.open", "os.startfile"}
+    | {
+        "asyncio.create_subprocess_shell",
+        "asyncio.subprocess",
+        "pip",
+        "platform.popen",
+        "webbrowser.open",
+        "os.startfile",
+    }
     | {"posix.system", "posix.popen", "posix.execv", "posix.fork", "nt.system"}
 )
 # Records log what these say of the machine.
-SHOWS_MACHINE = frozenset({"nvidia-smi", "nvcc", "lscpu", "uname", "hostname", "free", "rocm-smi", "lsb_release", "numactl"})
+SHOWS_MACHINE = frozenset(
+    {"nvidia-smi", "nvcc", "lscpu", "uname", "hostname", "free", "rocm-smi", "lsb_release", "numactl"}
+)
 # No library packs lrzip's format, and a record uses it (PR 1855): a reviewer asks. For the others there are libraries.
 COMPRESSORS = frozenset({"lrzip"})
 LIBC = frozenset({"system", "popen", "fork", "vfork", "execv", "execl", "execve", "execvp", "posix_spawn"})
-OPAQUE = frozenset({"ctypes", "cffi", "pickle", "dill", "cloudpickle", "marshal", "runpy", "importlib", "code", "codeop", "imp", "zipimport"})
+OPAQUE = frozenset(
+    {
+        "ctypes",
+        "cffi",
+        "pickle",
+        "dill",
+        "cloudpickle",
+        "marshal",
+        "runpy",
+        "importlib",
+        "code",
+        "codeop",
+        "imp",
+        "zipimport",
+    }
+)
 HARMLESS_OPAQUE = ("importlib.util.find_spec", "importlib.metadata", "importlib.resources", "importlib.reload")
-LOADERS = ("torch.ops.load_library", "torch.classes.load_library", "torch.utils.cpp_extension.load", "runpy.run_path", "importlib.util.spec_from_file_location", "ctypes.CDLL", "ctypes.cdll.LoadLibrary", "importlib.machinery.SourceFileLoader", "importlib.machinery.ExtensionFileLoader")  # fmt: skip
+LOADERS = frozenset(
+    {"torch.ops.load_library", "torch.classes.load_library", "torch.utils.cpp_extension.load", "runpy.run_path"}
+    | {"importlib.util.spec_from_file_location", "ctypes.CDLL", "ctypes.cdll.LoadLibrary"}
+    | {"importlib.machinery.SourceFileLoader", "importlib.machinery.ExtensionFileLoader"}
+)
 
 
 def prefixes(dotted: str) -> set[str]:
@@ -73,7 +141,10 @@ def processes(used: list[Event]) -> Iterator[Verdict]:
     """No other program."""
     calls = [event for event in used if event.kind is Kind.CALL and prefixes(event.name) & PROCESSES]
     for event in calls:
-        if event.name.startswith("subprocess.") and event.name.split(".")[-1] in {"CalledProcessError", "TimeoutExpired"}:
+        if event.name.startswith("subprocess.") and event.name.split(".")[-1] in {
+            "CalledProcessError",
+            "TimeoutExpired",
+        }:
             continue
         word = command(event)
         if word in SHOWS_MACHINE:
@@ -89,7 +160,9 @@ def processes(used: list[Event]) -> Iterator[Verdict]:
             elif not any(call.name.startswith(f"{root}.") for call in calls):
                 message = f"expected no other program, got an import of {event.name} whose use cannot be followed"
                 yield Verdict("process", REVIEW, [event], message)
-        elif event.kind is Kind.CALL and event.name.startswith(("ctypes", "cffi")) and event.name.split(".")[-1] in LIBC:
+        elif (
+            event.kind is Kind.CALL and event.name.startswith(("ctypes", "cffi")) and event.name.split(".")[-1] in LIBC
+        ):
             yield Verdict("process", REFUSE, [event], f"expected no other program, got {event.name}")
 
 
@@ -105,7 +178,9 @@ def opaque(trace: Trace, used: list[Event]) -> Iterator[Verdict]:
     for event in used:
         if event.name in {"getattr", "import_module"} and event.consts == ("computed",):
             severity = REFUSE if Flag.DECODED in event.marks else REVIEW
-            yield Verdict("opaque", severity, [event], f"expected names that can be read, got a computed one for {event.name}")
+            yield Verdict(
+                "opaque", severity, [event], f"expected names that can be read, got a computed one for {event.name}"
+            )
         elif event.name in {"marshal.loads", "marshal.load"}:
             yield Verdict("opaque", REFUSE, [event], f"expected code that can be read, got {event.name}")
         elif prefixes(event.name) & OPAQUE and not event.name.startswith(HARMLESS_OPAQUE):
@@ -113,7 +188,9 @@ def opaque(trace: Trace, used: list[Event]) -> Iterator[Verdict]:
                 continue
             yield Verdict("opaque", REVIEW, [event], f"expected code that can be read, got {event.name}")
         elif event.name in {"types.FunctionType", "types.CodeType"}:
-            yield Verdict("opaque", REFUSE, [event], f"expected code that can be read, got {event.name} of a code object")
+            yield Verdict(
+                "opaque", REFUSE, [event], f"expected code that can be read, got {event.name} of a code object"
+            )
         elif event.name == "__import__":
             yield Verdict("opaque", REVIEW, [event], "expected an import statement, got __import__")
     for event in trace.events:
@@ -124,14 +201,23 @@ def opaque(trace: Trace, used: list[Event]) -> Iterator[Verdict]:
 def executed(event: Event) -> Verdict:
     """What running text as code says."""
     if Flag.OTHER_FILE in event.marks:
-        return Verdict("single-file", REFUSE, [event], f"expected all code in train_gpt.py, got {event.name} of a file's text")
+        return Verdict(
+            "single-file", REFUSE, [event], f"expected all code in train_gpt.py, got {event.name} of a file's text"
+        )
     if Flag.SETTING in event.marks:
-        return Verdict("opaque", REFUSE, [event], f"expected code that can be read, got {event.name} of an environment variable")
+        return Verdict(
+            "opaque", REFUSE, [event], f"expected code that can be read, got {event.name} of an environment variable"
+        )
     if event.consts == ("constant",):
         return Verdict("opaque", REVIEW, [event], f"expected code that is written out, got {event.name} of a text")
     is_hidden = bool(event.marks & {Flag.DECODED, Flag.TRAIN, Flag.VAL, Flag.WEIGHTS, Flag.PACKED})
     what = "bytes of a file or payload" if is_hidden else "a computed text"
-    return Verdict("opaque", REFUSE if is_hidden else REVIEW, [event], f"expected code that can be read, got {event.name} of {what}")
+    return Verdict(
+        "opaque",
+        REFUSE if is_hidden else REVIEW,
+        [event],
+        f"expected code that can be read, got {event.name} of {what}",
+    )
 
 
 def loaded_code(trace: Trace, folder: Path) -> Iterator[Verdict]:
@@ -162,9 +248,13 @@ def read_beside(event: Event, names: set[str]) -> Iterator[Verdict]:
     name = base_name(event.name)
     if name in names and name != "train_gpt.py" and not name.endswith(".model"):
         severity = REVIEW if name.endswith((".txt", ".md", ".py", ".log", ".sh")) else REFUSE
-        yield Verdict("single-file", severity, [event], f"expected nothing but train_gpt.py and its weights, got a read of {name}")
+        yield Verdict(
+            "single-file", severity, [event], f"expected nothing but train_gpt.py and its weights, got a read of {name}"
+        )
     elif event.name.startswith("__file__/") and event.name != "__file__/train_gpt.py" and name not in {"", "\0"}:
-        yield Verdict("single-file", REVIEW, [event], f"expected nothing beside train_gpt.py, got a read of {name} there")
+        yield Verdict(
+            "single-file", REVIEW, [event], f"expected nothing beside train_gpt.py, got a read of {name} there"
+        )
 
 
 __all__ = ["name_verdicts", "prefixes"]

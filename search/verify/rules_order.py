@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from search.verify.finding import Severity
+from search.verify.review.marks import Computed, Extent, Flag, Marks, State
 from search.verify.review.overlap import may_overlap
 from search.verify.review.trace import Event, Kind, Trace
-from search.verify.review.values import Computed, Extent, Flag, Marks, State
 from search.verify.rules_data import evaluation_start, trains_before_scoring
 from search.verify.verdict import Verdict
 
@@ -26,7 +26,9 @@ def order_verdicts(trace: Trace) -> Iterator[Verdict]:
             continue
         early = runs_ahead(gradient, scored)
         if early is not None:
-            message = f"expected each score before training on its tokens, got more tokens than line {early.line} has scored"
+            message = (
+                f"expected each score before training on its tokens, got more tokens than line {early.line} has scored"
+            )
             yield Verdict("ttt-order", Severity.REFUSE, [gradient, early], message)
         for loss in scored:
             budget -= 1
@@ -81,7 +83,11 @@ def verdict(gradient: Event, loss: Event) -> Verdict:
     """What is wrong, by what was trained."""
     targets = states(gradient.targets) or states(gradient.marks)
     if targets and not any(state.is_model for state in targets):
-        message = f"expected scores of tokens not fitted to, got a tensor optimized on tokens scored at line {loss.line}"
+        message = (
+            f"expected scores of tokens not fitted to, got a tensor optimized on tokens scored at line {loss.line}"
+        )
         return Verdict("slot", Severity.REFUSE, [gradient, loss], message)
-    message = f"expected each score before training on its tokens, got training on tokens scored later, at line {loss.line}"
+    message = (
+        f"expected each score before training on its tokens, got training on tokens scored later, at line {loss.line}"
+    )
     return Verdict("ttt-order", Severity.REFUSE, [gradient, loss], message)

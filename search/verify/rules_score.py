@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 
 from search.verify.finding import Severity
+from search.verify.review.marks import Flag, Size, State
 from search.verify.review.trace import Event, Kind, Trace
-from search.verify.review.values import Flag, Size, State
 from search.verify.rules_order import SCORES
 from search.verify.verdict import Verdict
 
@@ -38,7 +38,9 @@ def leaks(trace: Trace) -> Iterator[Verdict]:
     """No prediction sees its own target."""
     for event in trace.of(Kind.LEAK):
         severity = REFUSE if Flag.VAL in event.marks else REVIEW
-        message = "expected predictions from earlier tokens alone, got logits that depend on the target or a later token"
+        message = (
+            "expected predictions from earlier tokens alone, got logits that depend on the target or a later token"
+        )
         yield Verdict("target-leak", severity, [event], message)
 
 
@@ -68,14 +70,18 @@ def byte_counts(reports: list[Event]) -> Iterator[Verdict]:
     known = [event for event in reports if event.name in BYTE_SCORES and Flag.VAL in event.marks]
     for event in known:
         if Flag.INFLATED in event.marks:
-            yield Verdict("byte-count", REFUSE, [event], "expected the bytes of the tokenizer's pieces, got bytes changed by hand")
+            yield Verdict(
+                "byte-count", REFUSE, [event], "expected the bytes of the tokenizer's pieces, got bytes changed by hand"
+            )
         elif Flag.PIECES not in event.marks and not any(Flag.PIECES in other.marks for other in known):
             is_constant = Flag.SCALED in event.marks
             got = "a constant" if is_constant else "bytes that come from elsewhere"
             message = f"expected bits over the bytes of the tokenizer's pieces, got {got}"
             yield Verdict("byte-count", REFUSE if is_constant else REVIEW, [event], message)
         elif Flag.SCALED in event.marks:
-            yield Verdict("hardcoded-score", REFUSE, [event], "expected the score as computed, got it changed by a constant")
+            yield Verdict(
+                "hardcoded-score", REFUSE, [event], "expected the score as computed, got it changed by a constant"
+            )
 
 
 def literal_scores(trace: Trace, reports: list[Event]) -> Iterator[Verdict]:
@@ -90,7 +96,9 @@ def literal_scores(trace: Trace, reports: list[Event]) -> Iterator[Verdict]:
         elif is_literal and not event.marks & {Flag.VAL, Flag.LOSS}:
             yield Verdict("hardcoded-score", REFUSE, [event], f"expected a computed {event.name}, got {numbers[0]}")
     for event in trace.of(Kind.TEXT):
-        yield Verdict("hardcoded-score", REFUSE, [event], "expected a computed score, got one in the text that is printed")
+        yield Verdict(
+            "hardcoded-score", REFUSE, [event], "expected a computed score, got one in the text that is printed"
+        )
 
 
 def sizes(trace: Trace, *, is_packed: bool) -> Iterator[Verdict]:
@@ -105,7 +113,9 @@ def sizes(trace: Trace, *, is_packed: bool) -> Iterator[Verdict]:
             yield Verdict("size-trick", REFUSE, [event], "expected the size of train_gpt.py itself, got another file's")
         elif Flag.CHANGED_CODE in event.marks:
             severity = REVIEW if is_packed else REFUSE
-            yield Verdict("size-trick", severity, [event], "expected the bytes of the file as shipped, got its text changed")
+            yield Verdict(
+                "size-trick", severity, [event], "expected the bytes of the file as shipped, got its text changed"
+            )
 
 
 def uncounted(trace: Trace, reports: list[Event]) -> Iterator[Verdict]:
@@ -113,7 +123,9 @@ def uncounted(trace: Trace, reports: list[Event]) -> Iterator[Verdict]:
     counted = sizes_in(reports)
     written: dict[str, set[str]] = {}
     for event in trace.of(Kind.WRITE):
-        if event.marks & {Flag.WEIGHTS, Flag.PACKED, Flag.ROUNDED} or any(isinstance(one, State) for one in event.marks):
+        if event.marks & {Flag.WEIGHTS, Flag.PACKED, Flag.ROUNDED} or any(
+            isinstance(one, State) for one in event.marks
+        ):
             written.setdefault(event.name, {event.name}).update(sizes_in([event]))
     read: dict[str, Event] = {}
     for event in trace.of(Kind.READ, Kind.UNPACK):
@@ -124,7 +136,9 @@ def uncounted(trace: Trace, reports: list[Event]) -> Iterator[Verdict]:
         is_appended = any("a" in str(mode) and "b" in str(mode) for mode in event.consts if len(str(mode)) <= 3)
         measured = [size.where for size in trace.of(Kind.SIZE) if size.name == event.name]
         if is_appended and event.name in read and measured and max(measured) < event.where:
-            yield Verdict("size-trick", REFUSE, [event], f"expected all of {event.name} to be counted, got more appended after")
+            yield Verdict(
+                "size-trick", REFUSE, [event], f"expected all of {event.name} to be counted, got more appended after"
+            )
     if len(read) < 2 or not any(written[name] & counted for name in read):
         return
     for name, event in read.items():

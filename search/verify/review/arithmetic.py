@@ -6,21 +6,9 @@ import operator
 from collections.abc import Callable
 
 from search.verify.review.machine import Machine, only, without
+from search.verify.review.marks import Flag, Key, Marks, Part, Plus, Site, Turn
 from search.verify.review.trace import Kind
-from search.verify.review.values import (
-    Flag,
-    Items,
-    Key,
-    Marks,
-    Part,
-    Plus,
-    Site,
-    Turn,
-    Value,
-    join,
-    marks_of,
-    ref,
-)
+from search.verify.review.values import Items, Value, marks_of, ref
 
 FOLD: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Add: operator.add,
@@ -269,6 +257,3 @@ def compare(op: ast.cmpop, a: float | str, b: float | str) -> bool | None:
             return a >= b
         case _:
             return None
-
-
-__all__ = ["binary", "comparison", "hessian", "is_transposed", "join", "root_text"]

@@ -4,20 +4,11 @@ import ast
 
 from search.verify.review.arithmetic import binary
 from search.verify.review.containers import held, unpack
-from search.verify.review.machine import Machine, instances, is_number_like
+from search.verify.review.machine import Machine, instances
+from search.verify.review.marks import Flag, State
 from search.verify.review.subscripts import is_token_key, places, store
 from search.verify.review.trace import Kind
-from search.verify.review.values import (
-    Class,
-    Flag,
-    Instance,
-    Items,
-    Scope,
-    State,
-    Value,
-    join,
-    marks_of,
-)
+from search.verify.review.values import Class, Instance, Items, Scope, Value, join, marks_of
 
 GROWN = frozenset({Flag.VAL, Flag.TRAIN, Flag.LOSS, Flag.TABLE, Flag.HESSIAN, Flag.BUFFER, Flag.PIECES})
 
@@ -85,7 +76,7 @@ def augment(machine: Machine, node: ast.AugAssign, scope: Scope) -> None:
         return
     if isinstance(node.target, ast.Name):
         scope.bind(node.target.id, Value(old.marks | added, old.consts, old.refs))
-    elif isinstance(node.target, ast.Attribute):
+    else:
         for one in instances(machine.evaluate(node.target.value, scope)):
             one.attrs[node.target.attr] = Value(old.marks | added, old.consts, old.refs)
 
@@ -140,6 +131,3 @@ def bind_names(pattern: ast.pattern, subject: Value, scope: Scope) -> None:
             scope.bind(name, subject)
         case _:
             pass
-
-
-__all__ = ["assign", "augment", "bind_names", "delete", "is_number_like"]

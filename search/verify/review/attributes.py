@@ -2,10 +2,10 @@
 
 import ast
 
-from search.verify.review.machine import Machine, is_number_like, only, without
+from search.verify.review.machine import Machine, is_number_like, only
+from search.verify.review.marks import Flag, Turn
 from search.verify.review.values import (
     Class,
-    Flag,
     Function,
     Instance,
     Library,
@@ -13,10 +13,7 @@ from search.verify.review.values import (
     Method,
     Partial,
     Scope,
-    State,
     Table,
-    Tail,
-    Turn,
     Value,
     const,
     join,
@@ -25,7 +22,9 @@ from search.verify.review.values import (
 )
 
 # What a tensor's own properties tell holds none of its numbers.
-PLAIN = frozenset({"shape", "dtype", "device", "ndim", "grad", "is_cuda", "requires_grad", "itemsize", "name", "stdout"})
+PLAIN = frozenset(
+    {"shape", "dtype", "device", "ndim", "grad", "is_cuda", "requires_grad", "itemsize", "name", "stdout"}
+)
 SAME = frozenset({"T", "mT", "H", "real", "values", "indices"})
 
 
@@ -120,20 +119,17 @@ def decorators(function: Function) -> set[str]:
     names: set[str] = set()
     for one in function.node.decorator_list:
         target = one.func if isinstance(one, ast.Call) else one
-        names.add(target.attr if isinstance(target, ast.Attribute) else target.id if isinstance(target, ast.Name) else "")
+        names.add(
+            target.attr if isinstance(target, ast.Attribute) else target.id if isinstance(target, ast.Name) else ""
+        )
     return names
 
 
 def is_property(value: Value) -> bool:
     """Whether an attribute is computed when it is read."""
-    return any(
-        isinstance(one, Function) and decorators(one) & {"property", "cached_property"} for one in value.refs
-    )
+    return any(isinstance(one, Function) and decorators(one) & {"property", "cached_property"} for one in value.refs)
 
 
 def hidden(marks: frozenset[object]) -> frozenset[object]:
     """Marks inside a model."""
     return marks | {Flag.HIDDEN}
-
-
-__all__ = ["State", "Tail", "attribute", "decorators", "without"]

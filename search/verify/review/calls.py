@@ -3,30 +3,22 @@
 import ast
 
 from search.verify.review.attributes import decorators
-from search.verify.review.containers import held
 from search.verify.review.machine import Call, Frame, Machine, only
+from search.verify.review.marks import NO_MARKS, Computed, Flag, Marks, State
 from search.verify.review.trace import Kind
 from search.verify.review.values import (
-    NO_MARKS,
     Class,
-    Computed,
-    Flag,
     Function,
     Instance,
     Items,
-    Library,
-    Made,
-    Marks,
     Method,
     Partial,
     Scope,
-    State,
     Table,
     Value,
     all_marks,
     const,
     join,
-    marks_of,
     ref,
 )
 
@@ -166,7 +158,11 @@ def call_object(machine: Machine, one: Instance, call: Call) -> Value:
     name = "__call__" if one.cls.find("__call__") is not None else "forward"
     method = one.cls.find(name)
     if not one.cls.is_module:
-        return Value(all_marks(call.values)) if method is None else machine.call(method, [ref(one), *call.args], call.scope)
+        return (
+            Value(all_marks(call.values))
+            if method is None
+            else machine.call(method, [ref(one), *call.args], call.scope)
+        )
     own = [thing for thing in method.refs if isinstance(thing, Function)] if method else []
     is_outermost = machine.model_depth == 0
     machine.model_depth += 1
@@ -208,6 +204,3 @@ def run_body(machine: Machine, thing: object, name: str) -> None:
     """Follow a function as if it were called with arguments of which nothing is known."""
     if isinstance(thing, Function) and thing.name == name:
         run_function(machine, thing, [], {})
-
-
-__all__ = ["Library", "Made", "function_of", "held", "invoke_own", "marks_of", "run_body", "run_function"]

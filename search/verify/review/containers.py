@@ -2,14 +2,12 @@
 
 from collections.abc import Hashable
 
-from search.verify.review.machine import Machine, instances
+from search.verify.review.machine import Machine
 from search.verify.review.values import (
     Class,
-    Function,
     Instance,
     Items,
     Library,
-    Made,
     Scope,
     Table,
     Value,
@@ -126,7 +124,9 @@ def changed_items(value: Value, one: Items, name: str, args: list[Value]) -> Val
             one.append(args[-1] if args else Value())
         case "extend" | "update":
             for arg in args:
-                inner = [item.marked(arg.marks) for thing in arg.refs if isinstance(thing, Items) for item in thing.items]
+                inner = [
+                    item.marked(arg.marks) for thing in arg.refs if isinstance(thing, Items) for item in thing.items
+                ]
                 for item in inner or [held(arg)]:
                     one.append(item)
             one.is_exact = False
@@ -187,6 +187,3 @@ def looked_up(one: Table, name: str, args: list[Value]) -> Value:
     if key is not None and not has_rest(one):
         return default
     return join(*one.entries.values(), one.rest, default)
-
-
-__all__ = ["Function", "Made", "changed", "copied", "elements", "held", "instances", "key_of", "pairs", "unpack"]

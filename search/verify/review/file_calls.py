@@ -4,23 +4,9 @@ import re
 
 from search.verify.review.builtin_calls import Model, first
 from search.verify.review.machine import Call, Machine
+from search.verify.review.marks import NO_MARKS, Flag, Mark, Marks, Shift, Size
 from search.verify.review.trace import Kind
-from search.verify.review.values import (
-    NO_MARKS,
-    Flag,
-    Items,
-    Made,
-    Marks,
-    Shift,
-    Size,
-    Table,
-    Value,
-    all_marks,
-    const,
-    join,
-    marks_of,
-    ref,
-)
+from search.verify.review.values import Items, Made, Table, Value, all_marks, const, marks_of, ref
 
 WORD = re.compile(r"[a-z]+")
 CODE_FILE_NAME = re.compile(r"[\w\-./\0]*\.(?:py|so|pyc|cpp|cu)$")
@@ -134,11 +120,11 @@ def size_of(machine: Machine, call: Call, name: str) -> Value:
 
 def sized(machine: Machine, path: Value) -> Value:
     """A number of bytes of a path."""
-    marks: set[Flag | Size] = set(path.marks & {Flag.OWN_CODE, Flag.OTHER_FILE})
+    marks: set[Mark] = {mark for mark in path.marks if mark in {Flag.OWN_CODE, Flag.OTHER_FILE}}
     for text in path.texts:
         marks.add(Size(text))
         machine.event(Kind.SIZE, text)
-        if "__file__" in text and not CODE_FILE_NAME.search(text):
+        if text in {"__file__", "__file__/train_gpt.py"}:
             marks.add(Flag.OWN_CODE)
         elif CODE_FILE_NAME.search(text) or (text.startswith("__file__/") and text not in machine.files):
             marks.add(Flag.OTHER_FILE)
@@ -213,7 +199,9 @@ def tokenizer(machine: Machine, call: Call, name: str) -> Value:
 
 
 FILES: dict[str, Model] = {
-    **dict.fromkeys(("open", "io.open", "gzip.open", "lzma.open", "bz2.open", "codecs.open", "os.open", "os.fdopen"), opened),
+    **dict.fromkeys(
+        ("open", "io.open", "gzip.open", "lzma.open", "bz2.open", "codecs.open", "os.open", "os.fdopen"), opened
+    ),
     **dict.fromkeys(
         (
             *(".fromfile", ".memmap", ".open_memmap", "torch.from_file", ".loadtxt", "mmap.mmap", ".load_file"),
@@ -223,7 +211,14 @@ FILES: dict[str, Model] = {
     ),
     **dict.fromkeys(("pathlib.Path", "pathlib.PurePath", "os.path.join", "pathlib.PosixPath"), path_of),
     **dict.fromkeys(
-        ("os.path.abspath", "os.path.expanduser", "os.path.realpath", "os.fspath", "os.path.dirname", "os.path.normpath"),
+        (
+            "os.path.abspath",
+            "os.path.expanduser",
+            "os.path.realpath",
+            "os.fspath",
+            "os.path.dirname",
+            "os.path.normpath",
+        ),
         same_path,
     ),
     "os.path.basename": same_path,
@@ -231,7 +226,9 @@ FILES: dict[str, Model] = {
     **dict.fromkeys(("os.listdir", "os.scandir"), listed_files),
     **dict.fromkeys(("os.path.getsize", "os.stat"), size_of),
     **dict.fromkeys((".compress", ".ZstdCompressor.compress", "pickle.dumps", "marshal.dumps"), packed),
-    **dict.fromkeys(("torch.save", "numpy.save", "numpy.savez", "numpy.savez_compressed", "pickle.dump", ".save_file"), saved),
+    **dict.fromkeys(
+        ("torch.save", "numpy.save", "numpy.savez", "numpy.savez_compressed", "pickle.dump", ".save_file"), saved
+    ),
     **dict.fromkeys((".decompress", "pickle.loads"), unpacked),
     **dict.fromkeys(
         (
@@ -243,11 +240,15 @@ FILES: dict[str, Model] = {
     ),
     **dict.fromkeys(
         (
-            *(".SentencePieceProcessor", ".from_pretrained", "tiktoken.get_encoding", ".from_file", "tiktoken.Encoding"),
+            *(
+                ".SentencePieceProcessor",
+                ".from_pretrained",
+                "tiktoken.get_encoding",
+                ".from_file",
+                "tiktoken.Encoding",
+            ),
             ".SentencePieceTrainer.train",
         ),
         tokenizer,
     ),
 }
-
-__all__ = ["FILES", "content_marks", "join", "packed", "sized", "unpacked"]

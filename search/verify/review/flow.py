@@ -2,23 +2,25 @@
 
 import ast
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 
+from search.verify.review.calls import run_function
 from search.verify.review.expressions import evaluate
 from search.verify.review.library import invoke
 from search.verify.review.machine import MAX_STEPS, Machine, TooLargeError
 from search.verify.review.statements import run_block
-from search.verify.review.calls import run_function
 from search.verify.review.trace import Trace
 from search.verify.review.values import Class, Function, Scope
 
 RECURSION = 12_000
+# What code that was made to confuse may raise here: it is then not followed to its end, which is said.
+CONFUSED = (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, MemoryError)
 DEAD_STEPS = MAX_STEPS // 8
 
 
 @contextmanager
-def deep_recursion() -> Iterator[None]:
+def deep_recursion() -> Generator[None]:
     """Within it, Python functions may call each other deeply: a script's calls are followed by calls."""
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(max(before, RECURSION))
@@ -52,7 +54,7 @@ def follow(tree: ast.Module, settings: Mapping[str, str]) -> tuple[Trace, bool]:
     with deep_recursion():
         try:
             machine.run(tree.body, scope)
-        except (TooLargeError, RecursionError):
+        except (TooLargeError, RecursionError, *CONFUSED):
             is_whole = False
         follow_rest(machine, tree, scope)
     return machine.trace, is_whole
@@ -66,7 +68,7 @@ def follow_rest(machine: Machine, tree: ast.Module, scope: Scope) -> None:
     machine.loops.clear()
     machine.hooks.clear()
     seen = {event.line for event in machine.trace.events}
-    with suppress(TooLargeError, RecursionError):
+    with suppress(TooLargeError, RecursionError, *CONFUSED):
         for value in list(scope.names.values()):
             for one in value.refs:
                 for function in functions_of(one):

@@ -7,22 +7,39 @@ from search.verify.review.builtin_calls import BUILTINS
 from search.verify.review.calls import invoke_own
 from search.verify.review.file_calls import FILES
 from search.verify.review.machine import Call, Machine
+from search.verify.review.marks import Flag, Shift, State
 from search.verify.review.methods import call_method
 from search.verify.review.tensor_calls import TENSORS
 from search.verify.review.trace import Kind
-from search.verify.review.values import Flag, Instance, Items, Library, Made, Shift, State, Value, all_marks, const, join, marks_of, ref
+from search.verify.review.values import Instance, Items, Library, Made, Value, all_marks, join, marks_of, ref
 
 LABEL = re.compile(r"(?:^|[^a-z])(val_bpb|val_loss|bpb|bits_per_byte)\W{0,4}$", re.I)
 SIZE_LABEL = re.compile(
-    r"(code[ _](?:size|bytes)|bytes_code|submission[ _]size|(?:total|artifact)[ _](?:size|bytes))[^:=]{0,40}\W{0,4}$", re.I
+    r"(code[ _](?:size|bytes)|bytes_code|submission[ _]size|(?:total|artifact)[ _](?:size|bytes))[^:=]{0,40}\W{0,4}$",
+    re.I,
 )
 ADDRESS = re.compile(r"(?:https?|ftps?|s3|gs|hf|wss?)://")
 QUIET = frozenset({"print", "info", "debug", "warning", "log", "write", "error", "append", "add"})
 # Names under which calls matter to the rules, whatever their arguments.
-ROOTS = frozenset({"google", "gdown", "boto3", "paramiko", "kagglehub", "fsspec", "platform", "webbrowser", "ssl", "imp", "site"})
+ROOTS = frozenset(
+    {"google", "gdown", "boto3", "paramiko", "kagglehub", "fsspec", "platform", "webbrowser", "ssl", "imp", "site"}
+)
 WATCHED = frozenset(
     {"os", "posix", "subprocess", "pty", "pexpect", "socket", "urllib", "requests", "httpx", "aiohttp", "shutil"}
-    | {"http", "ftplib", "smtplib", "ctypes", "cffi", "_ctypes", "importlib", "runpy", "types", "marshal", "pickle", "multiprocessing"}
+    | {
+        "http",
+        "ftplib",
+        "smtplib",
+        "ctypes",
+        "cffi",
+        "_ctypes",
+        "importlib",
+        "runpy",
+        "types",
+        "marshal",
+        "pickle",
+        "multiprocessing",
+    }
     | {"sys", "asyncio", "wandb", "huggingface_hub", "datasets", "code", "codeop", "builtins", "pip", "urllib3"}
 )
 
@@ -110,7 +127,9 @@ def is_watched(name: str) -> bool:
     """Whether the rules on names look at calls of that name."""
     root = name.split(".")[0]
     if root == "torch":
-        return name.startswith(("torch.hub", "torch.ops.load", "torch.classes", "torch.utils.cpp", "torch.utils.model_zoo"))
+        return name.startswith(
+            ("torch.hub", "torch.ops.load", "torch.classes", "torch.utils.cpp", "torch.utils.model_zoo")
+        )
     return root in WATCHED or root in ROOTS or name in {"getattr", "__import__"}
 
 
@@ -135,13 +154,10 @@ def spread(call: Call) -> None:
 
 
 def is_kernel(call: Call) -> bool:
-    """Whether a call is one of something indexed, as a kernel and its grid are, or of an operator of the script's own."""
+    """Whether a call is one of something indexed, as a kernel and its grid are, or of an own operator."""
     node = call.node
     if node is None:
         return False
     return isinstance(node.func, ast.Subscript) or (
         isinstance(node.func, ast.Attribute) and ast.unparse(node.func).startswith("torch.ops.")
     )
-
-
-__all__ = ["Flag", "call_library", "const", "format_spec_event", "import_module", "imported_name", "invoke"]

@@ -1,27 +1,13 @@
 """Follows a script without running it: every statement once or twice, on values of which only marks are known."""
 
 import ast
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Generator, Hashable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from search.verify.review.marks import NO_MARKS, Flag, Mark, Marks, Turn
 from search.verify.review.trace import Event, Kind, Trace
-from search.verify.review.values import (
-    NO_MARKS,
-    Class,
-    Flag,
-    Function,
-    Instance,
-    Items,
-    Mark,
-    Marks,
-    Scope,
-    Thing,
-    Turn,
-    Value,
-    const,
-    join,
-)
+from search.verify.review.values import Class, Function, Instance, Items, Scope, Thing, Value, const, join
 
 MAX_STEPS = 500_000
 MAX_CALLS = 40
@@ -71,6 +57,12 @@ class Call:
             if name in self.keywords:
                 return self.keywords[name]
         return self.args[place] if 0 <= place < len(self.args) else None
+
+    def as_function(self) -> "Call":
+        """The same call with the receiver as first argument, as torch.f(x) is of x.f()."""
+        first = [] if self.receiver is None else [self.receiver]
+        args = [*first, *self.args]
+        return Call(self.node, self.name, self.callee, None, args, self.keywords, self.scope)
 
     @property
     def values(self) -> list[Value]:
@@ -150,7 +142,7 @@ class Machine:
         return self.trace.add(Event(kind, self.line, name, marks, targets, consts, is_optional, self.is_dead))
 
     @contextmanager
-    def optionally(self, is_optional: bool) -> Iterator[None]:
+    def optionally(self, is_optional: bool) -> Generator[None]:
         """Within it, what happens needs a setting that is off."""
         self.optional_depth += is_optional
         try:

@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable
 
-from search.verify.review.values import Marks, Part, Turn
+from search.verify.review.marks import Marks, Part, Turn
 
 
 def may_overlap(one: Marks, other: Marks) -> bool:

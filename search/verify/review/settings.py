@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from search.verify.review.machine import Machine
-from search.verify.review.values import Flag, Value, const
+from search.verify.review.marks import Flag
+from search.verify.review.values import Value, const
 
 ASSIGNMENT = re.compile(r"""(?<![\w$.-])([A-Z][A-Z0-9_]{2,63})=["']?([^\s"'`\\|;&)]{1,200})""")
 LOGGED = re.compile(r"""^\s*([a-z][a-z0-9_]{2,63})\s*[:=]\s*(True|False|[-+.\d]{1,20})\s*$""", re.M)

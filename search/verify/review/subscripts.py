@@ -5,29 +5,9 @@ import ast
 from search.verify.review.arithmetic import MAX_OFFSET
 from search.verify.review.containers import held, key_of
 from search.verify.review.machine import Machine, only, without
+from search.verify.review.marks import Extent, Flag, Key, Marks, Part, Plus, Shift, Site, Tail, Turn
 from search.verify.review.settings import setting
-from search.verify.review.values import (
-    Extent,
-    Flag,
-    Function,
-    Items,
-    Key,
-    Library,
-    Made,
-    Marks,
-    Part,
-    Plus,
-    Scope,
-    Shift,
-    Site,
-    Table,
-    Tail,
-    Turn,
-    Value,
-    const,
-    marks_of,
-    ref,
-)
+from search.verify.review.values import Function, Items, Library, Scope, Table, Value, marks_of, ref
 
 TOKENS = frozenset({Flag.VAL, Flag.TRAIN})
 
@@ -261,6 +241,3 @@ def write(machine: Machine, base: Value, node: ast.expr, marks: Marks, key: Valu
         base.marks = frozenset({Flag.BUFFER}) | marks
     else:
         base.add(marks | frozenset(only(key.marks, Turn)))
-
-
-__all__ = ["Made", "const", "holds_target", "places", "read_item", "store"]

@@ -4,7 +4,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from search.verify.review.values import NO_MARKS, Marks
+from search.verify.review.marks import NO_MARKS, Marks
 
 
 class Kind(Enum):
