@@ -5,6 +5,7 @@ from statistics import pstdev, stdev
 from typing import Self
 
 LARGEST_UNIT = 1e-3  # a score is told apart from others only with three decimals or more
+LARGEST_DEVIATION_UNIT = 1e-4  # seeds differ by 1e-4 to 1e-3
 SCORE_UNIT = 1e-8  # of the exact score lines of logs
 ROUNDING = 1e-12  # of float arithmetic on numbers near 1
 
@@ -37,8 +38,14 @@ def agrees(claimed: float, expected: float) -> bool:
 
 
 def agrees_with_mean(claimed: float, expected: float) -> bool:
-    """Whether a number is a mean or deviation of rounded terms, itself rounded: one off in the last place at most."""
+    """Whether a number is a mean of rounded terms, itself rounded: one off in the last place at most."""
     tolerance = min(max(unit(claimed), SCORE_UNIT), LARGEST_UNIT)
+    return abs(claimed - expected) <= tolerance + ROUNDING
+
+
+def agrees_with_deviation(claimed: float, expected: float) -> bool:
+    """Whether a number is a deviation rounded to the digits shown, of which at least four decimals count."""
+    tolerance = min(max(unit(claimed) / 2, SCORE_UNIT), LARGEST_DEVIATION_UNIT)
     return abs(claimed - expected) <= tolerance + ROUNDING
 
 

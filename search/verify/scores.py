@@ -10,7 +10,7 @@ from search.verify.files import Submission
 from search.verify.finding import Finding, Severity
 from search.verify.folder import read_text
 from search.verify.log import EXPECTED, NEEDED, ChallengeLog
-from search.verify.number import Shown, agrees, agrees_with_mean, deviations, unit
+from search.verify.number import Shown, agrees, agrees_with_deviation, agrees_with_mean, deviations, unit
 from search.verify.score_line import ScoreLine
 from search.verify.times import compliance_findings, step_findings, time_findings
 
@@ -83,11 +83,11 @@ def other_log_findings(submission: Submission, by_seed: Mapping[int, str]) -> It
 def log_findings(submission: Submission, name: str, seed: int) -> Iterator[Finding]:
     """A log has the lines a reviewer needs, and is of its seed and of the whole validation split."""
     log = submission.logs[name]
-    needed, timed = NEEDED if submission.is_record else NEEDED[:2], () if submission.is_record else NEEDED[2:]
-    missing = {one for one in log.missing((*NEEDED, *EXPECTED)) if one != "eval_ms" or not eval_is_timed(log)}
+    needed = NEEDED if submission.is_record else NEEDED[:2]
+    missing = set(log.missing((*NEEDED, *EXPECTED)))
     if log.stored_scores and log.stored_scores[-1].val_bpb is None:
         missing.add("val_bpb")  # the log says nan
-    for severity, names in ((REFUSE, needed), (REVIEW, (*timed, *EXPECTED))):
+    for severity, names in ((REFUSE, needed), (REVIEW, (*NEEDED[len(needed) :], *EXPECTED))):
         if lacking := [one for one in names if one in missing]:
             yield Finding("log-lines", severity, name, None, f"expected the values {', '.join(lacking)}, got none")
     logged = log.integer("seed")
@@ -97,11 +97,6 @@ def log_findings(submission: Submission, name: str, seed: int) -> Iterator[Findi
     if tokens is not None and not any(0 <= full - tokens <= WINDOW_TOKENS for full in VALIDATION_TOKENS):
         message = f"expected the whole frozen validation split, got {tokens} tokens"
         yield at(log, "val_tokens", name, "validation-split", message, REVIEW)
-
-
-def eval_is_timed(log: ChallengeLog) -> bool:
-    """Whether a log tells the time of any evaluation of stored weights."""
-    return "total_eval_seconds" in log.entries or any(score.eval_seconds for score in log.stored_scores)
 
 
 def at(log: ChallengeLog, key: str, name: str, rule: str, message: str, severity: Severity = REFUSE) -> Finding:
@@ -160,7 +155,7 @@ def total_findings(submission: Submission, chosen: Mapping[int, ScoreLine]) -> I
         spreads = [spread for terms in lists for spread in deviations(terms)]
         for name in ("val_bpb", "val_loss"):
             for claim in claims.deviations[name] if name == key else ():
-                if not any(agrees_with_mean(claim.value, spread) for spread in spreads):
+                if not any(agrees_with_deviation(claim.value, spread) for spread in spreads):
                     yield deviation_finding(submission, claim, spreads)
 
 

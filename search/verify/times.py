@@ -9,7 +9,7 @@ from search.verify.claims import Claim, SeedClaims
 from search.verify.files import Submission
 from search.verify.finding import Finding, Severity
 from search.verify.log import ChallengeLog
-from search.verify.number import unit
+from search.verify.number import agrees, unit
 from search.verify.score_line import ScoreLine
 
 REFUSE, REVIEW, NOTE = Severity.REFUSE, Severity.REVIEW, Severity.NOTE
@@ -32,8 +32,15 @@ def train_seconds(log: ChallengeLog) -> float:
 
 
 def eval_seconds(log: ChallengeLog, score: ScoreLine) -> float:
-    """How long a log says that the claimed score took to compute."""
-    return max(score.eval_seconds or 0.0, log.decimal("total_eval_seconds") or 0.0)
+    """How long a log says that the claimed score took to compute, under any name; 0 if it does not say."""
+    same = [one for one in log.stored_scores if score.val_bpb is not None and is_same(one, score.val_bpb)]
+    times = [one.eval_seconds for one in (score, *same) if one.eval_seconds is not None]
+    return max([*times, log.decimal("total_eval_seconds") or 0.0])
+
+
+def is_same(score: ScoreLine, val_bpb: float) -> bool:
+    """Whether a score is a number, as far as it shows."""
+    return score.val_bpb is not None and agrees(score.val_bpb, val_bpb)
 
 
 def all_eval_seconds(log: ChallengeLog) -> float:
@@ -58,6 +65,9 @@ def time_findings(submission: Submission, chosen: Mapping[int, ScoreLine]) -> It
     for seed, score in chosen.items():
         name = submission.log_of_seed[seed]
         log = submission.logs[name]
+        if not eval_seconds(log, score):
+            message = f"expected the values eval_ms of {score.label}, got none"
+            yield Finding("log-lines", REFUSE if submission.is_record else REVIEW, name, score.line, message)
         result = submission.claims.results.get(seed) or submission.claims.whole
         for kind, logged, spare in (
             ("train_seconds", train_seconds(log), overshoot(log)),

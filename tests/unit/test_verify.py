@@ -236,7 +236,6 @@ SAMPLE_LINES = {
     "train_loss": ("step:1/",),
     "steps": ("stopping_early", "step:"),
     "train_ms": ("stopping_early", "step:"),
-    "eval_ms": ("final_sliding_window val_loss", "final_int8_zlib_roundtrip val_loss"),
     "peak_memory_mib": ("peak memory",),
     "val_bpb": ("final_",),
     "roundtrip_bpb": ("final_int8_zlib_roundtrip",),

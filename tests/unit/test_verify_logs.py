@@ -140,6 +140,11 @@ def test_train_times(lines: str, milliseconds: int) -> None:
     assert read_log(lines).integer("train_ms") == milliseconds
 
 
+def test_minutes_of_an_earlier_step_are_not_those_of_training() -> None:
+    log = read_log("5000/20000 train_loss: 2.8 train_time: 9.6m tok/s: 1\n5068/20000 val_loss: 2.8 val_bpb: 1.1\n")
+    assert log.integer("train_ms") is None
+
+
 @pytest.mark.parametrize(
     "line",
     [
