@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from search.verify.log_text import result_lines
 from search.verify.number import agrees
-from search.verify.score_line import ScoreLine, merge, score_line
+from search.verify.score_line import ScoreLine, merge, score_line, since_packed
 
 COUNT = r"(?P<value>\d[\d,]{0,19})"
 WHOLE, DECIMAL = r"(?P<value>\d{1,15})", r"(?P<value>\d{1,12}(?:\.\d{1,20})?)"
@@ -125,7 +125,9 @@ def read_log(text: str) -> ChallengeLog:
     entries = values_of(lines)
     if seed := seed_value(lines):
         entries["seed"] = seed
-    scores = merge([score for number, line in lines if (score := score_line(number, line))])
+    printed = [score for number, line in lines if (score := score_line(number, line))]
+    packed = entries["weight_bytes"].line if "weight_bytes" in entries else 0
+    scores = merge([since_packed(score, packed) for score in printed])
     complete(entries, scores)
     return ChallengeLog(MappingProxyType(entries), scores)
 

@@ -18,6 +18,7 @@ SETTING = re.compile(r"\w+[:=][\d.]\S*")  # stride:64 and the like, between the 
 EXACT = re.compile(r"_?exact\b")
 # While training or scoring goes on.
 RUNNING = re.compile(r"\bstep\b|\bchunks?\b|running|progress|\bepochs?\b|\bbatch\b|\bwarmup|\bwindows?\b(?! *$)", re.I)
+FINAL = re.compile(r"^final|quantized|round_?trip|ttt|sliding", re.I)
 # Of weights that are not those of the artifact.
 NOT_STORED = re.compile(r"pre[-_ ]?quant|post[-_ ]?ema|diagnostic|unquant|full[-_ ]?precision|fp32|\braw\b", re.I)
 
@@ -65,6 +66,16 @@ def score_line(number: int, line: str) -> ScoreLine | None:
         bpb_text=bpb["value"],
         loss_text=loss["value"] if loss else "",
     )
+
+
+def since_packed(score: ScoreLine, line: int) -> ScoreLine:
+    """A score whose name does not say that the weights are stored, printed before they were, is of other weights.
+
+    Args:
+        line: where the log says how large the stored weights are; 0 if it does not.
+    """
+    is_early = score.line < line and not FINAL.search(score.label)
+    return replace(score, is_stored=False) if is_early else score
 
 
 def number_of(text: str) -> Shown | None:

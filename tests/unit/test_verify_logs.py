@@ -98,6 +98,18 @@ def test_scores_of_other_weights_are_not_those_of_the_artifact(label: str) -> No
     assert log.text("val_bpb") is None
 
 
+def test_scores_before_the_weights_were_stored_are_of_other_weights() -> None:
+    lines = [
+        "post_train_base val_loss:0.8496 val_bpb:1.2257 eval_time:8169ms",
+        "Serialized model fp32/bf16: 110074917 bytes",
+        "final_int6_early val_loss:0.9000 val_bpb:1.3000",
+        "Serialized model int6+zstd22: 15721735 bytes (payload:27973840)",
+        "baseline_with_correction val_loss:2.4263 val_bpb:1.4370",
+    ]
+    log = read_log("\n".join(lines))
+    assert [score.label for score in log.stored_scores] == ["final_int6_early", "baseline_with_correction"]
+
+
 @pytest.mark.parametrize(
     ("lines", "weights", "code", "total"),
     [
