@@ -34,9 +34,7 @@ def code_findings(folder: Path) -> list[Finding]:
         tree = ast.parse(unpacked.text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
-        if unpacked.finding:
-            found.append(Finding("opaque", REFUSE, unpacked.shown, None, unpacked.finding))
-        message = f"expected Python that can be read, got {str(error) or type(error).__name__}"
+        message = unpacked.finding or f"expected Python that can be read, got {str(error) or type(error).__name__}"
         return [*found, Finding("code", REFUSE, unpacked.shown, line, message)]
     found += reviewed(folder, tree, unpacked)
     is_wrapper = unpacked.layers > 0 or unpacked.finding.startswith("expected Python source")

@@ -2,11 +2,13 @@
 
 import ast
 import builtins
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from typing import Any
 
 from search.verify.review.arithmetic import binary, comparison
 from search.verify.review.assign import assign
 from search.verify.review.attributes import attribute
+from search.verify.review.comprehensions import comprehension
 from search.verify.review.containers import elements
 from search.verify.review.library import format_spec_event
 from search.verify.review.machine import Call, Machine, settings_off, truth
@@ -34,25 +36,40 @@ MAX_LITERAL = 64  # items of a literal that are looked at
 def evaluate(machine: Machine, node: ast.expr, scope: Scope) -> Value:
     """What is known of an expression's value; its effects are followed."""
     machine.spend()
-    match node:
-        case ast.Constant():
-            return const(node.value)
-        case ast.Name():
-            return name_value(machine, node.id, scope)
-        case ast.Attribute():
-            return attribute(machine, machine.evaluate(node.value, scope), node.attr, scope, is_self=is_self(node))
-        case ast.Call():
-            return call_value(machine, node, scope)
-        case ast.BinOp():
-            return binary(machine, node, machine.evaluate(node.left, scope), machine.evaluate(node.right, scope))
-        case ast.Subscript():
-            return read_item(machine, node, machine.evaluate(node.value, scope), scope)
-        case ast.Tuple() | ast.List() | ast.Set():
-            return sequence(machine, node.elts, scope)
-        case ast.JoinedStr():
-            return joined_text(machine, node, scope)
-        case _:
-            return other(machine, node, scope)
+    # By type first: a long match takes a fifth of the whole time.
+    frequent = FREQUENT.get(type(node))
+    return other(machine, node, scope) if frequent is None else frequent(machine, node, scope)
+
+
+def constant(machine: Machine, node: ast.Constant, scope: Scope) -> Value:
+    """A constant."""
+    return const(node.value)
+
+
+def named(machine: Machine, node: ast.Name, scope: Scope) -> Value:
+    """What a name means."""
+    found = scope.find(node.id)
+    return name_value(machine, node.id, scope) if found is None else found
+
+
+def attribute_value(machine: Machine, node: ast.Attribute, scope: Scope) -> Value:
+    """What an attribute is."""
+    return attribute(machine, machine.evaluate(node.value, scope), node.attr, scope, is_self=is_self(node))
+
+
+def operation(machine: Machine, node: ast.BinOp, scope: Scope) -> Value:
+    """What an operator gives."""
+    return binary(machine, node, machine.evaluate(node.left, scope), machine.evaluate(node.right, scope))
+
+
+def item(machine: Machine, node: ast.Subscript, scope: Scope) -> Value:
+    """What an index or slice gives."""
+    return read_item(machine, node, machine.evaluate(node.value, scope), scope)
+
+
+def literal(machine: Machine, node: ast.Tuple | ast.List | ast.Set, scope: Scope) -> Value:
+    """A list, tuple or set that is written out."""
+    return sequence(machine, node.elts, scope)
 
 
 def other(machine: Machine, node: ast.expr, scope: Scope) -> Value:
@@ -235,62 +252,13 @@ def joined_text(machine: Machine, node: ast.JoinedStr, scope: Scope) -> Value:
     return Value(marks, ("".join(texts)[:MAX_TEXT],), is_open=is_open)
 
 
-def comprehension(
-    machine: Machine, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp, scope: Scope
-) -> Value:
-    """A comprehension, its items followed once each."""
-    inside = Scope(scope, owner=scope.owner)
-    inside.globals_ = {}
-    pairs: list[tuple[Value, Value]] = []
-    follow_generators(machine, node, list(node.generators), inside, pairs)
-    if isinstance(node, ast.DictComp):
-        made = Table({})
-        for key, value in pairs:
-            exact = key.exact
-            if isinstance(exact, str | int):
-                made.entries[exact] = value
-            else:
-                made.rest = join(made.rest, value)
-        return ref(made)
-    return ref(Items([value for _, value in pairs], is_exact=False))
-
-
-def follow_generators(
-    machine: Machine,
-    node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp,
-    generators: list[ast.comprehension],
-    scope: Scope,
-    pairs: list[tuple[Value, Value]],
-) -> None:
-    """The items of a comprehension from its outermost generator inwards."""
-    if len(pairs) > MAX_LITERAL:
-        return
-    if not generators:
-        if isinstance(node, ast.DictComp):
-            pairs.append((machine.evaluate(node.key, scope), machine.evaluate(node.value, scope)))
-        else:
-            pairs.append((Value(), machine.evaluate(node.elt, scope)))
-        return
-    first, rest = generators[0], generators[1:]
-    items = elements(machine, machine.evaluate(first.iter, scope), scope)
-    for item in items if len(items) <= 8 else [join(*items)]:
-        kept = item
-        for test in first.ifs:
-            kept = filtered(test, first.target, kept)
-        assign(machine, first.target, kept, scope)
-        if all(truth(machine.evaluate(test, scope)) is not False for test in first.ifs):
-            follow_generators(machine, node, rest, scope, pairs)
-
-
-def filtered(test: ast.expr, target: ast.expr, item: Value) -> Value:
-    """A path of which a condition says which split it is of."""
-    words = [one.value for one in ast.walk(test) if isinstance(one, ast.Constant) and isinstance(one.value, str)]
-    if not item.texts or not isinstance(target, ast.Name):
-        return item
-    negated = any(isinstance(one, ast.NotIn | ast.Not) for one in ast.walk(test))
-    for word, flag in (("train", Flag.TRAIN), ("val", Flag.VAL)):
-        if any(word in text for text in words):
-            is_val = (flag is Flag.VAL) != negated
-            split = "val" if is_val else "train"
-            return Value(item.marks, tuple(f"{text}/fineweb_{split}_" for text in item.texts))
-    return item
+FREQUENT: dict[type[ast.expr], Callable[[Machine, Any, Scope], Value]] = {
+    ast.Constant: constant,
+    ast.Name: named,
+    ast.Attribute: attribute_value,
+    ast.Call: call_value,
+    ast.BinOp: operation,
+    ast.Subscript: item,
+    **dict.fromkeys((ast.Tuple, ast.List, ast.Set), literal),
+    ast.JoinedStr: joined_text,
+}

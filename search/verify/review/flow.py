@@ -4,6 +4,7 @@ import ast
 import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from search.verify.review.calls import run_function
 from search.verify.review.expressions import evaluate
@@ -46,9 +47,9 @@ def follow(tree: ast.Module, settings: Mapping[str, str]) -> tuple[Trace, bool]:
         settings: environment variables and options that its folder says to be set.
     """
     machine = Machine(settings, counters_of(tree))
-    machine.evaluate = lambda node, scope: evaluate(machine, node, scope)
-    machine.run = lambda body, scope: run_block(machine, body, scope)
-    machine.invoke = lambda call: invoke(machine, call)
+    machine.evaluate = partial(evaluate, machine)
+    machine.run = partial(run_block, machine)
+    machine.invoke = partial(invoke, machine)
     scope = Scope(None)
     is_whole = True
     with deep_recursion():
