@@ -32,9 +32,11 @@ done
 ```
 
 Every run writes `train.log`, `result.json` and `weights.bin` into its working folder. Code and settings are in
-`train_gpt.py`; it reads nothing from outside but DATA_PATH, TOKENIZER_PATH, SEED and RUN_ID, and torchrun's variables.
-Budget: {shown_budget(claim.origin.budget)}. On CPU a budget in tokens gives the same score to the last digit.
-`caddie verify "$HERE" --rerun --data "$DATA" --tokenizer "$TOKENIZER"` does the first of these runs and compares."""
+`train_gpt.py`; it reads no other variables than these, torchrun's, and TURN_FILE where runs share a GPU.
+Budget: {shown_budget(claim.origin.budget)}. On CPU a budget in tokens gives the same score to the last digit; on GPUs,
+and with a budget in seconds, two runs of a seed differ a little.
+`caddie verify "$HERE" --rerun --data "$DATA" --tokenizer "$TOKENIZER"` does the first of these runs and compares;
+`--tolerance` says by how much val_bpb may differ."""
 
 
 def data(claim: Claim, shipped: Shipped) -> str:

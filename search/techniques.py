@@ -65,8 +65,12 @@ def _schedule_techniques(schedule: ScheduleConfig) -> Iterator[Technique]:
     batch = f"{schedule.train_batch_tokens:,} tokens a step in sequences of {schedule.train_seq_len}"
     yield Technique(batch, BASELINE)
     if schedule.loader is not Loader.SEQUENTIAL:
-        source = {Loader.COPRIME_STRIDE: "PR 1060", Loader.SHUFFLED: "PR 1394", Loader.DOCUMENTS: "PR 1530"}
-        yield Technique(f"{schedule.loader.value.replace('_', '-')} order of the data", source[schedule.loader])
+        orders = {
+            Loader.COPRIME_STRIDE: ("coprime-stride order of the data", "PR 1060"),
+            Loader.SHUFFLED: ("shuffled order of the data", "PR 1394"),
+            Loader.DOCUMENTS: ("batches from the start of a document on", "PR 1530"),
+        }
+        yield Technique(*orders[schedule.loader])
     if schedule.document_mask:
         yield Technique("documents apart in training", "PR 1530, arXiv 2307.08691")
     floor, source = (f" to {schedule.lr_floor:g}", "PR 163, PR 1787") if schedule.lr_floor else ("", "PR 163")
