@@ -127,7 +127,7 @@ def byte_claim_findings(submission: Submission) -> Iterator[Finding]:
             yield from seed_byte_findings(submission, claim, logs[seed])
     totals = [total for log in logs.values() if (total := total_of(log, shipped)) is not None]
     for claim in claims.total_bytes if totals else ():
-        yield from total_byte_findings(submission, claim, totals)
+        yield from total_byte_findings(submission, claim, totals, weight_counts(logs))
     for claim in claims.mean_bytes if totals else ():
         if not any(abs(claim.value - fmean(counts)) <= 1 for counts in (totals, weight_counts(logs)) if counts):
             message = f"{claim.name}: expected {fmean(totals):.0f} over the seeds, got {claim.value}"
@@ -166,10 +166,12 @@ def seed_byte_findings(submission: Submission, claim: Claim, log: ChallengeLog) 
     yield submission.finding("bytes-total", REVIEW if is_part else REFUSE, claim.key, message)
 
 
-def total_byte_findings(submission: Submission, claim: Claim, totals: list[int]) -> Iterator[Finding]:
-    """The bytes claimed for all are those of the largest seed; those of another, or the mean, are for a reviewer."""
+def total_byte_findings(
+    submission: Submission, claim: Claim, totals: list[int], weights: list[int]
+) -> Iterator[Finding]:
+    """The bytes claimed are those of the largest seed; those of another, a mean or weights alone are for a reviewer."""
     if claim.value == max(totals):
         return
-    is_other = claim.value in totals or abs(claim.value - fmean(totals)) < 1
+    is_other = claim.value in {*totals, *weights} or abs(claim.value - fmean(totals)) < 1
     message = f"{claim.name}: expected {max(totals)}, the largest of the logs, got {claim.value}"
     yield submission.finding("bytes-total", REVIEW if is_other else REFUSE, claim.key, message)

@@ -32,10 +32,14 @@ def train_seconds(log: ChallengeLog) -> float:
 
 
 def eval_seconds(log: ChallengeLog, score: ScoreLine) -> float:
-    """How long a log says that the claimed score took to compute, under any name; 0 if it does not say."""
+    """How long a log says that evaluation took, the claimed score and what came before it; 0 if it does not say."""
+    return max(score_seconds(log, score), log.decimal("total_eval_seconds") or 0.0)
+
+
+def score_seconds(log: ChallengeLog, score: ScoreLine) -> float:
+    """How long the claimed score alone took to compute, under any name; 0 if the log does not say."""
     same = [one for one in log.stored_scores if score.val_bpb is not None and is_same(one, score.val_bpb)]
-    times = [one.eval_seconds for one in (score, *same) if one.eval_seconds is not None]
-    return max([*times, log.decimal("total_eval_seconds") or 0.0])
+    return max([one.eval_seconds or 0.0 for one in (score, *same)])
 
 
 def is_same(score: ScoreLine, val_bpb: float) -> bool:
@@ -102,7 +106,7 @@ def claimed_time_findings(submission: Submission, chosen: Mapping[int, ScoreLine
     logged: dict[int, dict[str, float]] = {}
     for seed, score in chosen.items():
         log = submission.logs[submission.log_of_seed[seed]]
-        logged[seed] = {"train_seconds": train_seconds(log), "eval_seconds": eval_seconds(log, score)}
+        logged[seed] = {"train_seconds": train_seconds(log), "eval_seconds": score_seconds(log, score)}
     for kind in ("train_seconds", "eval_seconds"):
         least = min(times[kind] for times in logged.values())
         pairs = [(claim, least) for claim in [submission.claims.whole.values.get(kind)] if claim]

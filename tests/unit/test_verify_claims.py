@@ -163,7 +163,7 @@ def test_means_under_other_names_are_reviewed(tmp_path: Path, values: dict[str, 
         ({"val_bpb_std": 0.0005}, "score"),
         ({"seeds": [1337, 42]}, "seeds"),
         ({"seeds": [1337, 42, 7, 8], "seed_results": None}, "logs"),
-        ({"bytes_total": 15_800_000}, "bytes-total"),
+        ({"bytes_total": 15_800_123}, "bytes-total"),
         ({"bytes_code": CODE_BYTES - 1}, "bytes-code"),
         ({"artifact_bytes_mean": 15_000_000}, "bytes-total"),
         ({"bytes_model_int6_zstd": 15_000_000}, "bytes-total"),
@@ -219,7 +219,7 @@ def test_best_seed_as_the_total_is_reviewed_where_no_seeds_are_named(tmp_path: P
     assert of(findings, Severity.REVIEW) == ["score"]
 
 
-@pytest.mark.parametrize("bytes_total", [15_801_800, 15_802_582])
+@pytest.mark.parametrize("bytes_total", [15_801_800, 15_802_582, 15_800_000])
 def test_bytes_of_another_seed_or_of_the_mean_are_reviewed(tmp_path: Path, bytes_total: int) -> None:
     findings = check(write(tmp_path, fields(SEEDS, bytes_total=bytes_total), early_logs(SEEDS)))
     assert of(findings, Severity.REFUSE) == []

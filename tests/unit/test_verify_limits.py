@@ -90,3 +90,10 @@ def test_evaluations_that_together_take_too_long_are_reviewed(tmp_path: Path) ->
     assert of(findings, Severity.REFUSE) == []
     late = [finding.message for finding in findings if finding.rule == "time-limit" and finding.severity != "note"]
     assert late == ["expected at most 600 s of evaluation, got 724.6 for all scores together"]
+
+
+def test_total_time_of_evaluation_has_the_limit_and_a_part_of_it_may_be_claimed(tmp_path: Path) -> None:
+    for total, rules in ((599.9, []), (600.1, ["time-limit"])):
+        lines = f"quantized_ttt val_loss:{ONE.val_loss} val_bpb:{ONE.val_bpb} eval_time:70123ms"
+        log = late_log(ONE, f"{lines}\ntotal_eval_time:{total}s")
+        assert refused(write(tmp_path, fields([ONE]), {"train_seed1337.log": log})) == rules
