@@ -10,6 +10,7 @@ from search.submission_json import PYPI_NAMES, library_roots
 from search.trainer_text import imports_of
 from search.verify.finding import Finding, Severity
 from search.verify.folder import file_names, read_bytes, read_text
+from search.verify.python_text import parse
 from search.verify.review.flow import follow
 from search.verify.review.settings import folder_settings
 from search.verify.rules_data import data_verdicts
@@ -31,7 +32,7 @@ def code_findings(folder: Path) -> list[Finding]:
     unpacked = readable_code(read_bytes(folder / CODE_FILE))
     found: list[Finding] = []
     try:
-        tree = ast.parse(unpacked.text)
+        tree = parse(unpacked.text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
         message = unpacked.finding or f"expected Python that can be read, got {str(error) or type(error).__name__}"
