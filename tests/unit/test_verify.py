@@ -434,8 +434,8 @@ NETWORK = [
     "from torch import hub\n",
 ]
 PROCESSES = [
-    "import subprocess\n",
-    "from subprocess import run\n",
+    "import subprocess\nsubprocess.run(['ls'])\n",
+    "from subprocess import run\nrun('ls')\n",
     "import os\nos.system('ls')\n",
     "from os import popen\n",
     "import os\nos.execv('a', ['a'])\n",
@@ -466,13 +466,13 @@ def test_names_that_only_look_like_it_pass(tmp_path: Path) -> None:
 
 def test_another_wrapper_is_read_as_it_lies_there(tmp_path: Path) -> None:
     code = "import base64, zlib\nexec(zlib.decompress(base64.b85decode('abc')))\n"
-    assert rules(broken_code(tmp_path, code, is_packed=False), Severity.REVIEW) == ["opaque"]
+    assert rules(broken_code(tmp_path, code, is_packed=False), Severity.REFUSE) == ["opaque"]
 
 
 @pytest.mark.parametrize("is_packed", [True, False])
 def test_code_that_is_not_python(tmp_path: Path, is_packed: bool) -> None:
     findings = broken_code(tmp_path, "def f(:\n", is_packed=is_packed)
-    assert rules(findings, Severity.REFUSE) == ["code"]
+    assert rules(findings, Severity.REFUSE) == ["opaque" if is_packed else "code"]
 
 
 @pytest.mark.parametrize("name", ["helper.py", "helper.so", "helper/__init__.py"])

@@ -123,7 +123,7 @@ def scaled(op: ast.operator, left: Value, right: Value, marks: Marks) -> Marks:
         elif not any(math.isclose(number, one, rel_tol=1e-6, abs_tol=1e-9) for one in EXACT):
             if Flag.BITS in own:
                 marks |= {Flag.SCALED}
-            if Flag.PIECES in own and Flag.OWN_CODE not in own and not is_power(number):
+            elif Flag.PIECES in own and Flag.OWN_CODE not in own and not is_power(number):
                 marks |= {Flag.INFLATED}
     marks |= factor(left, right)
     if isinstance(op, ast.Div) and is_target_ratio(left, right):

@@ -17,7 +17,7 @@ from search.verify.review.values import Class, Function, Scope
 RECURSION = 12_000
 # What code that was made to confuse may raise here: it is then not followed to its end, which is said.
 CONFUSED = (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, MemoryError)
-DEAD_STEPS = MAX_STEPS // 8
+DEAD_STEPS = MAX_STEPS // 12
 
 
 @contextmanager

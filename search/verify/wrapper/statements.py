@@ -1,6 +1,8 @@
 """Statements of strangers' code, followed as far as constants go."""
 
 import ast
+import base64
+import lzma
 from contextlib import suppress
 from typing import Any
 
@@ -26,6 +28,15 @@ HARMLESS = frozenset(
     | {"importlib", "inspect", "io", "itertools", "linecache", "lzma", "operator", "os", "pathlib", "re", "runpy"}
     | {"string", "struct", "sys", "tempfile", "textwrap", "types", "zlib", "zstandard", "zstd", "__future__"}
 )
+
+
+# What `from module import *` gives, of the modules that wrappers use.
+STARRED: dict[str, list[str]] = {
+    "base64": base64.__all__,
+    "lzma": lzma.__all__,
+    "zlib": ["compress", "decompress", "decompressobj"],
+    "brotli": ["compress", "decompress", "Decompressor"],
+}
 
 
 class Signal(Exception):
@@ -153,6 +164,9 @@ class Statements(Effects):
     def _importfrom(self, node: ast.ImportFrom, scope: Scope) -> None:
         module = "" if node.level else node.module or ""
         for alias in node.names:
+            if alias.name == "*" and module in STARRED:
+                scope.names.update({name: self.attribute(Named(module), name, node) for name in STARRED[module]})
+                continue
             if module.partition(".")[0] not in HARMLESS or alias.name == "*":
                 self.taint()
             value = self.attribute(Named(module), alias.name, node) if module else UNKNOWN
