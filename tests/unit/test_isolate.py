@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from search.child import harmless
-from search.verify.isolate import Ended, IsolationError, Job, Way, run_isolated, run_untrusted
+from search.verify.isolate import Ended, IsolationError, Job, Way, run_isolated
 from search.verify.watch import Limits
 
 LIMITS = Limits(seconds=30.0, memory_bytes=2**30, processes=40)
