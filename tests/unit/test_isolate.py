@@ -347,7 +347,7 @@ limits = Limits(seconds=60.0)
 job = Job(command=command, folder=folder, output=folder / "o", limits=limits, environment={{}})
 run_isolated(job, [Way.{way.name}])
 """
-    driver = subprocess.Popen([sys.executable, "-c", starter])
+    driver = subprocess.Popen([sys.executable, "-c", starter], env={**os.environ, "TMPDIR": str(tmp_path)})
     wait_until(lambda: len(living(marker)) >= 3)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
