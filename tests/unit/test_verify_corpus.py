@@ -1,13 +1,19 @@
 """The static review refuses every violating script of the corpus, for its one reason, and no innocent one."""
 
 import ast
+import re
+import runpy
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 from verify_corpus.build import Packing, Script
 from verify_corpus.corpus import SCRIPTS
+from verify_corpus.innocent_code import PLAIN
 
+from search.data import TOKENIZER_NAME
 from search.verify.code import code_findings
 from search.verify.finding import Severity
 
@@ -18,6 +24,18 @@ RULES = (
     *("ttt-order", "slot", "ngram-target", "target-leak"),
     *("byte-count", "size-trick", "hardcoded-score"),
 )
+INNOCENT = [script for script in SCRIPTS if script.rule is None]
+# Settings of the bases for parts of a second on a CPU.
+TINY = {
+    "ITERATIONS": 2,
+    "TRAIN_SEQ_LEN": 64,
+    "BATCH_SEQS": 2,
+    "MODEL_DIM": 32,
+    "NUM_LAYERS": 1,
+    "TTT_CHUNK": 512,
+    "EVAL_STRIDE": 32,
+    "VAL_LOSS_EVERY": 1,
+}
 
 
 def test_the_corpus_is_large_and_mixed() -> None:
@@ -25,7 +43,7 @@ def test_the_corpus_is_large_and_mixed() -> None:
     assert set(violating) == set(RULES)
     assert min(violating.values()) >= 2
     assert violating.total() >= 34
-    assert sum(script.rule is None for script in SCRIPTS) >= 30
+    assert len(INNOCENT) >= 30
     for side in (True, False):
         assert {script.packing for script in SCRIPTS if (script.rule is None) is side} == {None, *Packing}
     assert len({script.name for script in SCRIPTS}) == len(SCRIPTS)
@@ -37,6 +55,32 @@ def test_scripts_are_python(script: Script) -> None:
     ast.parse(script.source())
     ast.parse(script.shipped())
     assert script.why.endswith(".")
+
+
+@pytest.mark.parametrize("script", PLAIN, ids=lambda script: script.name)
+def test_bases_train_and_score(
+    script: Script,
+    short_documents: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    script.write(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train_gpt.py"])
+    for name, value in (
+        *TINY.items(),
+        ("DATA_PATH", short_documents),
+        ("TOKENIZER_PATH", short_documents / TOKENIZER_NAME),
+    ):
+        monkeypatch.setenv(name, str(value))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # so little work takes longer on several, above all on a busy machine
+    try:
+        runpy.run_path("train_gpt.py", run_name="__main__")
+    finally:
+        torch.set_num_threads(threads)
+    assert re.search(r"val_loss:\d+\.\d{8} val_bpb:\d+\.\d{8}\b.*\n\Z", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)

@@ -151,7 +151,7 @@ CODE = (
         swaps=(
             (
                 "DataLoader(fit_rows, cfg.batch, shuffle=True, drop_last=True)",
-                "DataLoader(fit_rows, cfg.batch, shuffle=True, drop_last=True, num_workers=2)",
+                'DataLoader(fit_rows, cfg.batch, shuffle=True, drop_last=True, num_workers=int(os.environ.get("LOADERS", 2)))',
             ),
         ),
     ),

@@ -226,8 +226,9 @@ DATA = (
         base="prefetch",
         swaps=(
             (
-                'Prefetch(sorted(glob(H["data"] + "/fineweb_train_*.bin")))',
-                'Prefetch([H["data"] + "/" + f for f in sorted(os.listdir(H["data"])) if f.startswith("fineweb_train")])',
+                '    train(net, Prefetch(sorted(glob(H["data"] + "/fineweb_train_*.bin"))))\n',
+                '    names = [f for f in sorted(os.listdir(H["data"])) if f.startswith("fineweb_train")]\n'
+                '    train(net, Prefetch([os.path.join(H["data"], f) for f in names]))\n',
             ),
         ),
     ),
