@@ -75,11 +75,15 @@ def held(value: Value) -> Value:
 
 def unpack(value: Value, count: int) -> list[Value]:
     """The parts of a value that is unpacked into so many names."""
+    rows: list[list[Value]] = []
     for one in value.refs:
         if isinstance(one, Items) and one.is_exact and len(one.items) == count:
-            return [item.marked(value.marks) if value.marks else item for item in one.items]
-        if isinstance(one, Instance) and len(one.attrs) == count:
-            return [item.marked(value.marks) for item in one.attrs.values()]
+            rows.append(one.items)
+        elif isinstance(one, Instance) and len(one.attrs) == count:
+            rows.append(list(one.attrs.values()))
+    if rows:
+        parts = [join(*column) for column in zip(*rows, strict=True)]
+        return [part.marked(value.marks) if value.marks else part for part in parts]
     part = held(value)
     return [Value(part.marks, part.consts, part.refs) for _ in range(count)]
 

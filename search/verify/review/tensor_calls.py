@@ -209,6 +209,16 @@ def gathered(machine: Machine, call: Call, name: str) -> Value:
     return Value(marks | without(wanted, Plus))
 
 
+def larger(machine: Machine, call: Call, name: str) -> Value:
+    """Follow maximum: the larger of a model's and a table's probability of the target sums to more than one."""
+    parts = [marks_of(value) for value in call.values]
+    marks = NO_MARKS.union(*parts)
+    is_picked = any(Flag.TARGET_PICK in part for part in parts)
+    if is_picked and any(Flag.LOSS in part and Flag.COUNT not in part for part in parts):
+        return Value(marks | {Flag.TARGET_KEY})
+    return Value(marks)
+
+
 def reduced(machine: Machine, call: Call, name: str) -> Value:
     """Follow all_gather_object and its like: what all ranks hold is what this one holds."""
     if len(call.args) > 1:
@@ -255,6 +265,7 @@ TENSORS: dict[str, Model] = {
     ),
     "torch.autograd.grad": gradient,
     "torch.autograd.backward": gradient,
+    **dict.fromkeys((".maximum", ".fmax", ".minimum", ".fmin"), larger),
     ".bincount": binned,
     **dict.fromkeys(("numpy.add.at", ".add.at", ".maximum.at"), added_at),
     **dict.fromkeys((".ModuleList", ".ModuleDict", ".ParameterList"), module_list),
