@@ -150,8 +150,8 @@ CODE = (
         base="dataset",
         swaps=(
             (
-                "DataLoader(fit_rows, cfg.batch, shuffle=True, drop_last=True)",
-                'DataLoader(fit_rows, cfg.batch, shuffle=True, drop_last=True, num_workers=int(os.environ.get("LOADERS", 2)))',
+                "shuffle=True, drop_last=True)",
+                "shuffle=True, drop_last=True, num_workers=2)",
             ),
         ),
     ),
