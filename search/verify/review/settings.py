@@ -9,7 +9,8 @@ from search.verify.review.marks import Flag
 from search.verify.review.values import Value, const
 
 ASSIGNMENT = re.compile(r"""(?<![\w$.-])([A-Z][A-Z0-9_]{2,63})=["']?([^\s"'`\\|;&)]{1,200})""")
-LOGGED = re.compile(r"""^\s*([a-z][a-z0-9_]{2,63})\s*[:=]\s*(True|False|[-+.\d]{1,20})\s*$""", re.M)
+# Spaces of one line only: over a run of empty lines \s would take quadratic time.
+LOGGED = re.compile(r"""^[ \t]*+([a-z][a-z0-9_]{2,63})[ \t]*+[:=][ \t]*+(True|False|[-+.\d]{1,20})[ \t\r]*+$""", re.M)
 OPTION = re.compile(r"(?<!\S)--([a-z][a-z0-9_-]{1,40})(?:[ =]([\w./-]{1,100}))?")
 MAX_FILE_BYTES = 200_000
 TEXTS = (".md", ".sh", ".txt", ".log", ".json", ".env")
