@@ -10,7 +10,7 @@ import typer
 
 from search.cli_options import STORAGE, Storage, existing
 from search.cli_output import print_plain
-from search.track import Track
+from search.export.track import Track
 
 
 def export(
@@ -37,13 +37,13 @@ def export(
 ) -> None:
     """Write a submission folder from a trial's own runs."""
     existing(storage)
-    from search.cautions import cautions
-    from search.claim import Entry, Reference
-    from search.evidence import claim_of
+    from search.export.cautions import cautions
+    from search.export.claim import Entry, Reference
+    from search.export.evidence import claim_of
+    from search.export.folder import export as export_claim
+    from search.export.significance import significance
     from search.ledger import Ledger
-    from search.significance import significance
     from search.store import open_storage
-    from search.submission import export as export_claim
 
     is_compared = reference_loss is not None or reference_bpb is not None
     entry = Entry(

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from search.bundle import pack
-from search.claim import Claim, Entry, Origin, Reference, SeedRun
+from search.export.claim import Claim, Entry, Origin, Reference, SeedRun
+from search.export.track import Track
 from search.spec_parts import Limits
-from search.track import Track
 from trainer.config import Budget, Recipe
 from trainer.events import Packed, Scored, TrainStep, TrainStopped, Validated, render
 from trainer.result import Measurement

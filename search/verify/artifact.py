@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from statistics import fmean
 
-from search.claim import TRACK_ARTIFACT_BYTES
+from search.export.claim import TRACK_ARTIFACT_BYTES
 from search.run import CODE_FILE
 from search.verify.claims import Claim
 from search.verify.files import Submission, named_seed

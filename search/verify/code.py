@@ -4,9 +4,9 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from search.export.submission_json import PYPI_NAMES, library_roots
 from search.run import CODE_FILE
 from search.strip import is_same_program
-from search.submission_json import PYPI_NAMES, library_roots
 from search.trainer_text import imports_of
 from search.verify.finding import Finding, Severity
 from search.verify.folder import file_names, read_bytes, read_text

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from search.claim import TRACK_ARTIFACT_BYTES
 from search.errors import SubmissionError
+from search.export.claim import TRACK_ARTIFACT_BYTES
 from search.run import CODE_FILE, Run
 from search.verify.execute import TOKENIZERS, Again, Failed, data_root, environment_of, execute
 from search.verify.files import Submission

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from search.claim import TRACK_ARTIFACT_BYTES, TRACK_SECONDS
+from search.export.claim import TRACK_ARTIFACT_BYTES, TRACK_SECONDS
 from search.verify.artifact import shipped_code, total_of
 from search.verify.claims import Claim, SeedClaims
 from search.verify.files import Submission

@@ -20,16 +20,24 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from hostile_folders import READ, REFUSED, Case
 from synthetic_runs import make_claim
 
-from search.submission import export
+from search.export.folder import export
 from search.verify.folder import MAX_ENTRIES
 
 MAX_SECONDS, MAX_MIB = 60.0, 1024.0
 LARGE = 200_000_000
 # What is counted in files, lines or levels rather than bytes.
 COUNTS = {"many files": 100_000, "log of many lines": 1_000_000, "log of empty lines": 290_000, "LZMA bomb": 2 << 30}
-# Cases that are to be read stay within the limit of their file.
-WITHIN = {"log": 15_000_000, "README": 3_900_000, "requirements": 15_900_000, "JSON": 990_000, "code": 1_990_000}
-SIDE_BY_SIDE = ("large weights", "log of many lines", "LZMA bomb", "JSON nested deep", "link out", "pipe", "binary code")
+# Cases that are to be read stay within the limit of their file; code within that of its tokens.
+WITHIN = {"log": 15_000_000, "README": 3_900_000, "requirements": 15_900_000, "JSON": 990_000, "code": 170_000}
+SIDE_BY_SIDE = (
+    "large weights",
+    "log of many lines",
+    "LZMA bomb",
+    "JSON nested deep",
+    "link out",
+    "pipe",
+    "binary code",
+)
 
 
 def size_of(name: str, is_read: bool) -> int:

@@ -14,10 +14,10 @@ import pytest
 
 from search.bundle import Bundle, bundle
 from search.child import process_tree
-from search.claim import Claim, Entry, Origin, SeedRun
+from search.export.claim import Claim, Entry, Origin, SeedRun
+from search.export.folder import export
 from search.run import Run, read_outcome
 from search.spec_parts import Limits
-from search.submission import export
 from search.verify.check import verify
 from search.verify.finding import is_valid
 from search.verify.rerun import Rerun

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from simulation import Machine, World, failure, make_spec, measured_by_recipe
 
-from search.claim import Entry
 from search.errors import SubmissionError
-from search.evidence import claim_of
-from search.readme_origin import found
-from search.record import record_facts
+from search.export.claim import Entry
+from search.export.evidence import claim_of
+from search.export.readme_origin import found
+from search.export.record import record_facts
 from search.run import Run
 from search.status import study_status
 from trainer.config import Budget

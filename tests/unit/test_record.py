@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_runs import make_claim, make_run, packed_code
 
-from search.cautions import cautions
-from search.claim import Claim, LeftOut, Reference, SeedRun
 from search.errors import SubmissionError
-from search.record import record_facts
-from search.significance import significance, t_test
+from search.export.cautions import cautions
+from search.export.claim import Claim, LeftOut, Reference, SeedRun
+from search.export.folder import export
+from search.export.record import record_facts
+from search.export.significance import significance, t_test
+from search.export.track import Track
 from search.spec_parts import Limits
-from search.submission import export
-from search.track import Track
 from trainer.config import Budget
 
 SEEDS = (1, 2, 3)

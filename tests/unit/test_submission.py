@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from synthetic_runs import WEIGHTS, make_claim, make_run, measurement_of, packed_code
 
 from search.bundle import bundle, unpack
-from search.claim import RECORD_TRACK, Claim, Entry, SeedRun
-from search.shipped import CHALLENGE_DATASET, CHALLENGE_TOKENIZER
-from search.submission import export, readable
-from search.submission_json import compliance, needed_packages, requirements
+from search.export.claim import RECORD_TRACK, Claim, Entry, SeedRun
+from search.export.folder import export, readable
+from search.export.shipped import CHALLENGE_DATASET, CHALLENGE_TOKENIZER
+from search.export.submission_json import compliance, needed_packages, requirements
 from search.verify.check import verify
 from search.verify.finding import Severity
 from trainer.config import Budget, Recipe

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from synthetic_runs import make_claim, make_run
 
-from search.claim import OPEN_TRACK, LeftOut, RankCorrelation, Reference
-from search.submission import export
+from search.export.claim import OPEN_TRACK, LeftOut, RankCorrelation, Reference
+from search.export.folder import export
 from search.verify.check import verify
 from spaces.recipes import named_recipe
 from trainer.config import Budget, Recipe

@@ -9,10 +9,10 @@ import pytest
 from synthetic_runs import WEIGHTS, make_claim, make_run, packed_code
 
 from search.bundle import pack
-from search.claim import Claim, SeedRun
 from search.errors import SubmissionError
+from search.export.claim import Claim, SeedRun
+from search.export.folder import export
 from search.spec_parts import Limits
-from search.submission import export
 from spaces.fields import recipe_to_dict
 from spaces.recipes import named_recipe
 

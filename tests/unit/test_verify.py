@@ -11,8 +11,8 @@ from synthetic_runs import log_of, make_claim, make_run, measurement_of, packed_
 
 from search.bundle import bundle, pack
 from search.errors import SubmissionError
+from search.export.folder import export
 from search.spec_parts import Limits
-from search.submission import export
 from search.verify.check import verify
 from search.verify.finding import Finding, Severity, is_valid
 from search.verify.log import EXPECTED, NEEDED, read_log
@@ -349,7 +349,7 @@ def oversize(folder: Path, extra: int) -> Path:
 
 def test_sixteen_million_bytes_and_not_one_more(tmp_path: Path) -> None:
     assert is_valid(verify(oversize(tmp_path, 0)))
-    with pytest.raises(SubmissionError, match="expected at most 16000000 .*bytes.*, got 16000001"):
+    with pytest.raises(SubmissionError, match=r"expected at most 16000000 .*bytes.*, got 16000001"):
         (tmp_path / "more").mkdir()
         oversize(tmp_path / "more", 1)
 

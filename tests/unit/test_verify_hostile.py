@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_runs import make_claim
 
-from search.submission import export
+from search.export.folder import export
 from search.verify.check import verify
 from search.verify.finding import MAX_SHOWN_CHARS, Finding, Severity
 from search.verify.folder import LIMITS, Limits, UnreadableError, entries, log_lines, read_bytes, read_text

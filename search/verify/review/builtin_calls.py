@@ -21,6 +21,7 @@ from search.verify.review.iteration_calls import (
 )
 from search.verify.review.machine import Call, Machine
 from search.verify.review.marks import Flag, Size
+from search.verify.review.reports import format_spec_event
 from search.verify.review.settings import option, setting
 from search.verify.review.trace import Kind
 from search.verify.review.values import (
@@ -71,8 +72,6 @@ def printed(machine: Machine, call: Call, name: str) -> Value:
 
 def report_after(machine: Machine, before: str, value: Value) -> None:
     """Record a number that is printed after a text of its own, as in print("val_bpb:", x)."""
-    from search.verify.review.library import format_spec_event  # the two modules need each other
-
     format_spec_event(machine, before[-60:], value)
 
 

@@ -10,9 +10,9 @@ from search.verify.review.assign import assign
 from search.verify.review.attributes import attribute
 from search.verify.review.comprehensions import comprehension
 from search.verify.review.containers import elements
-from search.verify.review.library import format_spec_event
 from search.verify.review.machine import Call, Machine, settings_off, truth
 from search.verify.review.marks import NO_MARKS, Flag
+from search.verify.review.reports import format_spec_event
 from search.verify.review.subscripts import read_item
 from search.verify.review.values import (
     Function,

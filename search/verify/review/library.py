@@ -11,13 +11,8 @@ from search.verify.review.marks import Flag, Shift, State
 from search.verify.review.methods import call_method
 from search.verify.review.tensor_calls import TENSORS
 from search.verify.review.trace import Kind
-from search.verify.review.values import Instance, Items, Library, Made, Value, all_marks, join, marks_of, ref
+from search.verify.review.values import Instance, Items, Library, Made, Value, all_marks, join, ref
 
-LABEL = re.compile(r"(?:^|[^a-z])(val_bpb|val_loss|bpb|bits_per_byte)\W{0,4}$", re.I)
-SIZE_LABEL = re.compile(
-    r"(code[ _](?:size|bytes)|bytes_code|submission[ _]size|(?:total|artifact)[ _](?:size|bytes))[^:=]{0,40}\W{0,4}$",
-    re.I,
-)
 ADDRESS = re.compile(r"(?:https?|ftps?|s3|gs|hf|wss?)://")
 QUIET = frozenset({"print", "info", "debug", "warning", "log", "write", "error", "append", "add"})
 # Names under which calls matter to the rules, whatever their arguments.
@@ -53,15 +48,6 @@ def import_module(machine: Machine, alias: ast.alias) -> Value:
 def imported_name(full: str) -> Value:
     """What `from a import b` binds."""
     return ref(Library(full))
-
-
-def format_spec_event(machine: Machine, text: str, value: Value) -> None:
-    """Record a number that is written behind a name such as val_bpb or code size."""
-    if SIZE_LABEL.search(text):
-        machine.event(Kind.REPORT, "size", marks_of(value), consts=value.consts if not value.is_open else ())
-    elif found := LABEL.search(text):
-        consts = value.consts if not value.is_open else (*value.consts, None)
-        machine.event(Kind.REPORT, found.group(1).lower(), marks_of(value), consts=consts)
 
 
 def invoke(machine: Machine, call: Call) -> Value:

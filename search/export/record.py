@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from search.claim import TRACK_ARTIFACT_BYTES, TRACK_SECONDS, Claim
 from search.errors import SubmissionError
-from search.significance import RECORD_MARGIN, RECORD_P, significance
+from search.export.claim import TRACK_ARTIFACT_BYTES, TRACK_SECONDS, Claim
+from search.export.significance import RECORD_MARGIN, RECORD_P, significance
 from trainer.result import Measurement
 
 RECORD_SEEDS = 3

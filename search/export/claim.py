@@ -7,9 +7,9 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from search.errors import SubmissionError
+from search.export.track import Track
 from search.spec_parts import Limits
 from search.techniques import technique_phrases
-from search.track import Track
 from trainer.config import Budget, Recipe
 from trainer.result import Measurement
 
@@ -191,7 +191,7 @@ class Claim:
 
     @property
     def is_record(self) -> bool:
-        """Whether it is claimed as a record; whether it may be, search.record says."""
+        """Whether it is claimed as a record; whether it may be, search.export.record says."""
         return self.entry.track is Track.RECORD
 
     @property

@@ -2,10 +2,10 @@
 
 import json
 
-from search.claim import Claim, RankCorrelation
-from search.markdown import table
-from search.readme_results import shown_budget
-from search.shipped import CHALLENGE_DATASET, Shipped, sha256_of
+from search.export.claim import Claim, RankCorrelation
+from search.export.markdown import table
+from search.export.readme_results import shown_budget
+from search.export.shipped import CHALLENGE_DATASET, Shipped, sha256_of
 
 
 def reproduce(claim: Claim, shipped: Shipped) -> str:

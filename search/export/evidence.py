@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from search.bundle import bundle
-from search.claim import Claim, Entry, LeftOut, Origin, RankCorrelation, SeedRun
 from search.errors import SubmissionError
+from search.export.claim import Claim, Entry, LeftOut, Origin, RankCorrelation, SeedRun
 from search.ledger import Ledger
 from search.promote import top_recipes
 from search.spec_parts import Limits

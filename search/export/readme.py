@@ -1,12 +1,12 @@
 """The README of an exported submission: what it is, what was measured, how to measure it again, how it was found."""
 
-from search.cautions import cautions
-from search.claim import TRACK_ARTIFACT_BYTES, Claim
-from search.markdown import linked, sentence, table
-from search.readme_origin import data, found, provenance, reproduce
-from search.readme_results import record_claim, results, shown_budget
-from search.shipped import Shipped
-from search.submission_json import compliance
+from search.export.cautions import cautions
+from search.export.claim import TRACK_ARTIFACT_BYTES, Claim
+from search.export.markdown import linked, sentence, table
+from search.export.readme_origin import data, found, provenance, reproduce
+from search.export.readme_results import record_claim, results, shown_budget
+from search.export.shipped import Shipped
+from search.export.submission_json import compliance
 from search.technique import words
 from search.techniques import techniques_by_part
 from spaces.fields import flat, recipe_to_dict

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from search.claim import Claim, Reference
 from search.errors import SubmissionError
+from search.export.claim import Claim, Reference
 from trainer.result import Measurement
 
 RECORD_MARGIN = 0.005  # nats per token by which a record must be better

@@ -4,7 +4,7 @@ import ast
 import sys
 from typing import Any
 
-from search.claim import TRACK_ARTIFACT_BYTES, TRACK_SECONDS, Claim
+from search.export.claim import TRACK_ARTIFACT_BYTES, TRACK_SECONDS, Claim
 from search.trainer_text import imports_of
 from trainer.result import Measurement
 from trainer.store_config import Compressor

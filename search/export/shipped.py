@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.claim import Origin
+from search.export.claim import Origin
 
 # The challenge's own vocabulary by the names it is published under. Its hash is not published; the logs have it.
 CHALLENGE_TOKENIZER = "fineweb_1024_bpe.model"

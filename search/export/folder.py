@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from search.bundle import unpack
-from search.claim import Claim, Origin
 from search.errors import BundleError, SubmissionError
-from search.readme import readme
-from search.record import check_record
-from search.run import CODE_FILE
-from search.run_files import RunFiles, check_logged_recipe, checked_files, checked_weights
-from search.shipped import (
+from search.export.claim import Claim, Origin
+from search.export.readme import readme
+from search.export.record import check_record
+from search.export.run_files import RunFiles, check_logged_recipe, checked_files, checked_weights
+from search.export.shipped import (
     Shipped,
     is_challenge_tokenizer,
     logged,
     sha256_of,
     tokenizer_target,
 )
+from search.export.submission_json import needed_packages, requirements, submission_fields
+from search.run import CODE_FILE
 from search.strip import is_same_program
-from search.submission_json import needed_packages, requirements, submission_fields
 from search.verify.check import verify
 from search.verify.finding import Severity
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from statistics import stdev
 
-from search.claim import Claim
+from search.export.claim import Claim
 
 NEAR_CAP_BYTES = 10_000
 

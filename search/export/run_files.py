@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.claim import SeedRun
 from search.errors import SubmissionError
+from search.export.claim import SeedRun
 from search.run import CODE_FILE, LOG_FILE, WEIGHT_FILE
 from spaces.fields import SpaceError, flat, recipe_from_dict, recipe_to_dict
 from trainer.config import Recipe

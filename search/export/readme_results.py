@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from statistics import fmean
 
-from search.claim import TRACK_ARTIFACT_BYTES, Claim, deviation
-from search.markdown import table
-from search.record import record_facts
-from search.significance import RECORD_MARGIN, Significance, significance
+from search.export.claim import TRACK_ARTIFACT_BYTES, Claim, deviation
+from search.export.markdown import table
+from search.export.record import record_facts
+from search.export.significance import RECORD_MARGIN, Significance, significance
 from trainer.config import Budget
 from trainer.result import Measurement
 
