@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from search.errors import SubmissionError
+from search.run import CODE_FILE
 from search.verify.code import code_findings
 from search.verify.files import file_findings, read_submission
 from search.verify.finding import Finding, Severity
@@ -32,9 +33,10 @@ def verify(
         return unreadable  # nothing in it is opened
     findings = file_findings(folder)
     submission = read_submission(folder, findings)
+    if (folder / CODE_FILE).is_file():
+        findings += code_findings(folder)
     if submission is not None:
         findings += score_findings(submission)
-        findings += code_findings(folder)
         if smoke is not None:
             findings += smoke_findings(submission, smoke)
         if rerun is not None:
