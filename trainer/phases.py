@@ -20,6 +20,7 @@ from trainer.describe import describe
 from trainer.environment import Environment
 from trainer.evaluate import Score, Scorer
 from trainer.events import Emit, Packed, Phase, PhaseEntered, Scored, TrainStopped, Validated
+from trainer.fast import fast_paths_of
 from trainer.fit import fit_to_target
 from trainer.gptq import collect_hessians
 from trainer.loop import Trained, Trainer, train
@@ -83,6 +84,7 @@ class Session:
         )
         model = new_model(self.recipe.model, self.environment.compute_dtype, self.environment.seed)
         model.to(self.environment.device)
+        model.take(fast_paths_of(self.environment.device, self.environment.compute_dtype))
         if self.environment.is_compiled:
             model.compile_parts()
         self.emit(describe(self.recipe, self.budget, self.environment, model, len(val_tokens) - 1))
