@@ -40,6 +40,8 @@ class WeightCopies:
         self.versions = []
         for linear in self.linears:
             linear.copy_OI = torch.empty_like(linear.weight, dtype=self.dtype, requires_grad=False)
+        for linear, _ in self.scaled:
+            linear.copy_is_scaled = True
         for module in self.joints:
             module.joint_copy = joint_of(module.joint_maps, self.dtype)
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.jit import jit, tl, triton
+from trainer.jit import constexpr, jit, tl, triton
 
 MIX_ROWS = 4  # tokens that a program holds at a time
 MIX_WARPS = 4
@@ -20,7 +20,7 @@ MIX_PROGRAMS = 1056  # eight for each of an H100's 132 multiprocessors
 @jit
 def mix_kernel(  # noqa: D103
     x, y, z, weights, mixed, normed, roots, num_rows, width, scale, eps,
-    HAS_Z: "tl.constexpr", HAS_SCALE: "tl.constexpr", ROWS: "tl.constexpr", COLUMNS: "tl.constexpr",
+    HAS_Z: constexpr, HAS_SCALE: constexpr, ROWS: constexpr, COLUMNS: constexpr,
 ):  # fmt: skip
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, COLUMNS)
@@ -46,7 +46,7 @@ def mix_kernel(  # noqa: D103
 @jit
 def mix_back_kernel(  # noqa: D103
     g_mixed, g_normed, mixed, roots, x, y, z, weights, g_x, g_y, g_z, sums, num_rows, width, scale,
-    HAS_Z: "tl.constexpr", HAS_SCALE: "tl.constexpr", ROWS: "tl.constexpr", COLUMNS: "tl.constexpr",
+    HAS_Z: constexpr, HAS_SCALE: constexpr, ROWS: constexpr, COLUMNS: constexpr,
 ):  # fmt: skip
     column = tl.arange(0, COLUMNS)
     is_column = column < width

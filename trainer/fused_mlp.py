@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer.jit import TensorDescriptor, jit, tl, triton
+from trainer.jit import TensorDescriptor, constexpr, jit, tl, triton
 
 # Of an output tile: rows, columns; of a step along K; then warps and stages of the pipeline.
 MLP_TILE = (128, 256, 64, 8, 3)
@@ -18,7 +18,7 @@ MLP_TILE = (128, 256, 64, 8, 3)
 
 @jit
 def squared_up_kernel(  # noqa: D103
-    x, w, a, h, num_n, K, slope, KEEPS_H: "tl.constexpr", BM: "tl.constexpr", BN: "tl.constexpr", BK: "tl.constexpr"
+    x, w, a, h, num_n, K, slope, KEEPS_H: constexpr, BM: constexpr, BN: constexpr, BK: constexpr
 ):
     first_m = (tl.program_id(0) // num_n) * BM
     first_n = (tl.program_id(0) % num_n) * BN
@@ -36,7 +36,7 @@ def squared_up_kernel(  # noqa: D103
 
 @jit
 def squared_back_kernel(  # noqa: D103
-    g, w, kept, dh, num_n, K, slope, KEEPS_H: "tl.constexpr", BM: "tl.constexpr", BN: "tl.constexpr", BK: "tl.constexpr"
+    g, w, kept, dh, num_n, K, slope, KEEPS_H: constexpr, BM: constexpr, BN: constexpr, BK: constexpr
 ):
     first_m = (tl.program_id(0) // num_n) * BM
     first_n = (tl.program_id(0) % num_n) * BN

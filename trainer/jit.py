@@ -6,10 +6,12 @@ from typing import Any
 try:
     import triton
     from triton import language as tl
+    from triton.language import constexpr
     from triton.tools.tensor_descriptor import TensorDescriptor
 except ImportError:
     triton = None
     tl = None
+    constexpr = None
     TensorDescriptor = None
 
 

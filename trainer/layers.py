@@ -67,9 +67,11 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.zeros(shape) if starts_at_zero else matrix_start(*shape, init, generator))
         self.register_buffer("copy_OI", None, persistent=False)
         self.copy_OI: Tensor | None
+        self.copy_is_scaled = False
 
     def forward(self, x: Tensor, low_rank: LowRank | None = None) -> Tensor:
         """(..., I) to (..., O); with an addition, (B, T, I) to (B, T, O)."""
+        assert self.copy_OI is None or not self.copy_is_scaled
         if self.copy_OI is None:
             y = F.linear(x, self.weight.to(x.dtype))
         else:
