@@ -12,13 +12,14 @@ from torch.nn import functional as F
 
 from trainer.jit import TensorDescriptor, constexpr, jit, tl, triton
 
-# Of an output tile: rows, columns; of a step along K; then warps and stages of the pipeline.
+# Of an output tile: rows, columns; of a step along K; then warps and stages of the pipeline. Tiles half as wide are
+# bound by what they read from L2. K is a constant of the kernels: ptxas makes products wait for each other otherwise.
 MLP_TILE = (128, 256, 64, 8, 3)
 
 
 @jit
 def squared_up_kernel(  # noqa: D103
-    x, w, a, h, num_n, K, slope, KEEPS_H: constexpr, BM: constexpr, BN: constexpr, BK: constexpr
+    x, w, a, h, num_n, slope, K: constexpr, KEEPS_H: constexpr, BM: constexpr, BN: constexpr, BK: constexpr
 ):
     first_m = (tl.program_id(0) // num_n) * BM
     first_n = (tl.program_id(0) % num_n) * BN
@@ -36,7 +37,7 @@ def squared_up_kernel(  # noqa: D103
 
 @jit
 def squared_back_kernel(  # noqa: D103
-    g, w, kept, dh, num_n, K, slope, KEEPS_H: constexpr, BM: constexpr, BN: constexpr, BK: constexpr
+    g, w, kept, dh, num_n, slope, K: constexpr, KEEPS_H: constexpr, BM: constexpr, BN: constexpr, BK: constexpr
 ):
     first_m = (tl.program_id(0) // num_n) * BM
     first_n = (tl.program_id(0) % num_n) * BN
@@ -68,10 +69,7 @@ def squared_up(x_MK: Tensor, up_NK: Tensor, slope: float) -> tuple[Tensor, Tenso
         tile_of(up_NK, columns, depth),
         tile_of(a_MN, rows, columns),
         tile_of(h_MN if slope else a_MN, rows, columns),
-        num_n,
-        x_MK.size(1),
-        slope,
-        bool(slope),
+        *(num_n, slope, x_MK.size(1), bool(slope)),
         *(rows, columns, depth),
         num_warps=warps,
         num_stages=stages,
@@ -97,10 +95,7 @@ def squared_back(g_MO: Tensor, down_ON: Tensor, kept_MN: Tensor, slope: float) -
         tile_of(down_ON, depth, columns),
         tile_of(kept_MN, rows, columns),
         tile_of(dh_MN, rows, columns),
-        num_n,
-        g_MO.size(1),
-        slope,
-        bool(slope),
+        *(num_n, slope, g_MO.size(1), bool(slope)),
         *(rows, columns, depth),
         num_warps=warps,
         num_stages=stages,

@@ -18,11 +18,13 @@ class SquaredMlp(nn.Module):
 
     Attributes:
         is_fused: whether the products apply the activation themselves; needs copies of the weights.
+        can_be_fused: whether rows are whole steps of 16 bytes, as the copy engine of a GPU wants them.
     """
 
     def __init__(self, config: ModelConfig, slope: float, generator: torch.Generator) -> None:
         super().__init__()
         self.slope, self.is_fused = slope, False
+        self.can_be_fused = config.model_dim % 8 == 0 and config.mlp_dim % 8 == 0
         self.fc = Linear(config.model_dim, config.mlp_dim, generator, starts_at_zero=False, init=config.matrix_init)
         self.proj = Linear(config.mlp_dim, config.model_dim, generator, starts_at_zero=True)
 

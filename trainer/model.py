@@ -76,7 +76,7 @@ class Gpt(nn.Module):
             assert isinstance(block, Block)
             block.fuses_mix = fast.mix
             if isinstance(block.mlp, SquaredMlp):
-                block.mlp.is_fused = fast.mlp and fast.copies
+                block.mlp.is_fused = fast.mlp and fast.copies and block.mlp.can_be_fused
 
     def compile_parts(self, backend: str | Callable[..., Any] = "inductor") -> None:
         """Run compiled parts from here on.

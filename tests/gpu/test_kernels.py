@@ -2,17 +2,21 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
+from tiny_models import EVERY_MODEL, random_ids, randomized
 from torch import Tensor
 from torch.nn import functional as F
 
+from trainer.environment import allow_recompiles
+from trainer.fast import FastPaths
 from trainer.fused_losses import fused_nll
 from trainer.fused_mix import fused_mix
 from trainer.fused_mlp import fused_mlp
 from trainer.jit import has_triton
-from trainer.layers import copied_map, rms_norm
+from trainer.layers import BOS_ID, copied_map, rms_norm
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 is_runnable = DEVICE == "cuda" or (has_triton() and os.environ.get("TRITON_INTERPRET") == "1")
@@ -140,3 +144,26 @@ def test_scaled_copies_of_a_weight() -> None:
 
     exact = gradients_of(plain, x.float(), scale, weight)
     assert_as_near(gradients_of(fast, x, scale, weight), gradients_of(plain, x, scale, weight), exact)
+
+
+ALL = FastPaths(copies=True, mlp=True, mix=True, losses=True, muon=True)
+
+
+@pytest.mark.parametrize("name", ["baseline", "april", "march", "rest"])
+@pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
+def test_a_model_with_all_fast_paths_is_the_slow_one(name: str, backend: str) -> None:
+    """In float32, whole and in compiled parts: kernels are one node each of a graph, whatever lies around them."""
+    allow_recompiles()
+    model = randomized(replace(EVERY_MODEL[name], dropout=0.0)).to(DEVICE)
+    ids_BT = random_ids(2, 16).to(DEVICE)
+    ids_BT[1, 5] = BOS_ID
+    results: list[tuple[Tensor, ...]] = []
+    for fast in (FastPaths(), ALL):
+        model.take(fast)
+        if backend != "eager" and fast == ALL:
+            model.compile_parts(backend)
+        loss = model.loss(ids_BT, ids_BT.roll(-1, 1), True, True)
+        results.append((loss.detach(), *torch.autograd.grad(loss, [*model.parameters()], allow_unused=True)))
+    for got, expected in zip(results[1], results[0], strict=True):
+        if expected is not None:
+            torch.testing.assert_close(got, expected, rtol=1e-2, atol=1e-4)
