@@ -107,9 +107,7 @@ class Block(nn.Module):
 
     def attended(self, normalized_BTD: Tensor, given: Pass) -> Tensor:
         """What attention adds to a stream."""
-        return self.attn(
-            normalized_BTD, given.rotation, given.documents, given.values_BTW, given.lora, self.attn_scale
-        )
+        return self.attn(normalized_BTD, given.rotation, given.documents, given.values_BTW, given.lora, self.attn_scale)
 
     def fed(self, normalized_BTD: Tensor, given: Pass) -> Tensor:
         """What the MLP adds to a stream."""

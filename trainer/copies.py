@@ -17,8 +17,8 @@ from trainer.mlp import SwigluMlp
 class WeightCopies:
     """The copies of all linear maps of a model.
 
-    Maps that read the same input lie in one matrix. The maps that end attention and the MLP of a block are multiplied by
-    the scales that their outputs get.
+    Maps that read the same input lie in one matrix. The maps that end attention and the MLP of a block are multiplied
+    by the scales that their outputs get.
 
     Args:
         dtype: of the copies.

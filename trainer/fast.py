@@ -14,8 +14,8 @@ class FastPaths:
     """Switches of the fast paths; the default is none.
 
     Attributes:
-        copies: weights as copies in the compute format, made once a step, with output scales folded in and queries, keys
-            and values as one product.
+        copies: weights as copies in the compute format, made once a step, with output scales folded in, and with
+            queries, keys and values as one product.
         mlp: products of a squared MLP that apply the activation themselves; needs copies.
         mix: a block's entry and its norm as one kernel each way, sums for the mix's gradient included.
         losses: softcap and cross-entropy of a row as one kernel each way.

@@ -3,6 +3,11 @@
 Shapes: N tokens, V vocabulary.
 """
 
+# Kernels have parameters without types, and what Triton gives them is known to Triton alone.
+# pyright: reportMissingParameterType=false, reportOptionalMemberAccess=false, reportOptionalCall=false
+# pyright: reportIndexIssue=false, reportInvalidTypeForm=false, reportAttributeAccessIssue=false
+# pyright: reportUnknownParameterType=false, reportOptionalOperand=false, reportCallIssue=false
+
 from typing import Any
 
 import torch
@@ -44,7 +49,7 @@ def warps_of(width: int) -> int:
 
 @torch.library.custom_op("caddie::softcapped_nll", mutates_args=())
 def softcapped_nll(raw_NV: Tensor, targets_N: Tensor, cap: float) -> tuple[Tensor, Tensor]:
-    """Nats (N,) float32 of the targets where logits are cap * tanh(raw / cap), and the log of the sum of exponentials."""
+    """Nats (N,) float32 of targets where logits are cap * tanh(raw / cap), and the log of the sum of exponentials."""
     raw_NV, width = raw_NV.contiguous(), raw_NV.size(1)
     losses_N = raw_NV.new_empty(len(raw_NV), dtype=torch.float32)
     sums_N = torch.empty_like(losses_N)
@@ -75,9 +80,7 @@ def softcapped_nll_back(g_N: Tensor, raw_NV: Tensor, targets_N: Tensor, sums_N: 
 
 
 @softcapped_nll_back.register_fake
-def softcapped_nll_back_shape(
-    g_N: Tensor, raw_NV: Tensor, targets_N: Tensor, sums_N: Tensor, cap: float
-) -> Tensor:
+def softcapped_nll_back_shape(g_N: Tensor, raw_NV: Tensor, targets_N: Tensor, sums_N: Tensor, cap: float) -> Tensor:
     """What softcapped_nll_back returns, without its numbers."""
     return torch.empty(raw_NV.shape, dtype=raw_NV.dtype, device=raw_NV.device)
 

@@ -4,6 +4,11 @@ The gradient of a weight a channel is a sum over all tokens. The kernel that mak
 the way, where a compiler reads every stream once more. Shapes: N tokens, D model width, P programs, S streams.
 """
 
+# Kernels have parameters without types, and what Triton gives them is known to Triton alone.
+# pyright: reportMissingParameterType=false, reportOptionalMemberAccess=false, reportOptionalCall=false
+# pyright: reportIndexIssue=false, reportInvalidTypeForm=false, reportAttributeAccessIssue=false
+# pyright: reportUnknownParameterType=false, reportOptionalOperand=false, reportCallIssue=false
+
 from typing import Any
 
 import torch

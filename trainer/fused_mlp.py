@@ -4,6 +4,11 @@ Between two products of the plain form lies a kernel that reads and writes the h
 writes what the one after it reads. Shapes: M tokens, N hidden units, K inputs, O outputs.
 """
 
+# Kernels have parameters without types, and what Triton gives them is known to Triton alone.
+# pyright: reportMissingParameterType=false, reportOptionalMemberAccess=false, reportOptionalCall=false
+# pyright: reportIndexIssue=false, reportInvalidTypeForm=false, reportAttributeAccessIssue=false
+# pyright: reportUnknownParameterType=false, reportOptionalOperand=false, reportCallIssue=false
+
 from typing import Any
 
 import torch

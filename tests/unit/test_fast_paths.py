@@ -1,13 +1,17 @@
 """Fast paths that need no kernel of our own, against the slow forms, in float32 on the CPU."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from tiny_models import EVERY_MODEL, TINY, random_ids, randomized
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from trainer.fast import FastPaths, fast_paths_of
 from trainer.gptq import collect_hessians
-from trainer.layers import BOS_ID
+from trainer.layers import BOS_ID, LayerLora, Lora, LowRank
 from trainer.model import Gpt
 from trainer.model_config import ModelConfig
 from trainer.muon import orthogonalize, orthogonalize_batched, triples_of
@@ -142,7 +146,10 @@ def test_batched_newton_schulz_is_the_plain_one(form: NewtonSchulz, shape: tuple
 
 
 def test_batched_newton_schulz_in_bf16_is_as_near_to_float32() -> None:
-    update, triples = torch.randn(2, 64, 128, generator=torch.Generator().manual_seed(0)), triples_of(NewtonSchulz.QUINTIC, 5)
+    update, triples = (
+        torch.randn(2, 64, 128, generator=torch.Generator().manual_seed(0)),
+        triples_of(NewtonSchulz.QUINTIC, 5),
+    )
     exact = orthogonalize(update, triples, torch.float32)
     plain, batched = (
         float((function(update, triples, torch.bfloat16).float() - exact).norm())
@@ -176,3 +183,38 @@ def test_no_module_keeps_a_copy_after_they_are_dropped() -> None:
     kept = [name for name, buffer in model.named_buffers() if name.endswith(("copy_OI", "joint_copy"))]
     assert not kept
     assert isinstance(model, nn.Module)
+
+
+def test_graphs_with_copies_do_not_grow_with_depth_or_loops() -> None:
+    torch.compiler.reset()
+    graphs: list[fx.GraphModule] = []
+
+    def keep(graph: fx.GraphModule, _: Sequence[Tensor]) -> Callable[..., Any]:
+        graphs.append(graph)
+        return graph.forward
+
+    for num_layers in (6, 9):
+        model, ids = randomized(replace(EVERY_MODEL["april"], num_layers=num_layers, parallel=None)), random_ids(2, 16)
+        model.take(COPIES)
+        model.compile_parts(backend=keep)
+        for is_looped in (False, True):
+            model.loss(ids, ids, is_looped, False)
+        assert len(graphs) == 4, num_layers
+        torch.compiler.reset()
+        graphs.clear()
+
+
+def test_additions_to_maps_are_added_to_scaled_and_joint_copies() -> None:
+    model, ids = randomized(TINY), random_ids(2, 16)
+    maps = {"q": (32, 32), "k": (32, 16), "v": (32, 16), "out": (32, 32), "mlp": (32, 32)}
+    generator = torch.Generator().manual_seed(0)
+
+    def low_rank(inputs: int, outputs: int) -> LowRank:
+        a_BRI, b_BOR = (torch.randn(shape, generator=generator) / 8 for shape in ((2, 3, inputs), (2, outputs, 3)))
+        return LowRank(a_BRI, b_BOR, 0.5)
+
+    layers = tuple(LayerLora(**{name: low_rank(*shape) for name, shape in maps.items()}) for _ in range(5))
+    lora = Lora(layers, None)
+    expected = model.token_losses(ids, ids, 16, False, lora)
+    model.take(COPIES)
+    torch.testing.assert_close(model.token_losses(ids, ids, 16, False, lora), expected, rtol=1e-4, atol=1e-5)
