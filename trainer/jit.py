@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+# It comes with CUDA builds of torch only.
+# pyright: reportMissingImports=false, reportUnusedImport=false
 try:
     import triton
     from triton import language as tl
