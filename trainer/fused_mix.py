@@ -7,7 +7,8 @@ the way, where a compiler reads every stream once more. Shapes: N tokens, D mode
 # Kernels have parameters without types, and what Triton gives them is known to Triton alone.
 # pyright: reportMissingParameterType=false, reportOptionalMemberAccess=false, reportOptionalCall=false
 # pyright: reportIndexIssue=false, reportInvalidTypeForm=false, reportAttributeAccessIssue=false
-# pyright: reportUnknownParameterType=false, reportOptionalOperand=false, reportCallIssue=false, reportPossiblyUnboundVariable=false
+# pyright: reportUnknownParameterType=false, reportOptionalOperand=false, reportCallIssue=false
+# pyright: reportPossiblyUnboundVariable=false
 
 from typing import Any
 

@@ -150,7 +150,8 @@ def test_scaled_copies_of_a_weight() -> None:
     assert_as_near(gradients_of(fast, x, scale, weight), gradients_of(plain, x, scale, weight), exact)
 
 
-ALL = FastPaths(copies=True, mlp=True, mix=True, losses=True, muon=True)
+# Tiles of the MLP are too large for a multiprocessor in float32.
+ALL = FastPaths(copies=True, mlp=DEVICE == "cpu", mix=True, losses=True, muon=True)
 
 
 @pytest.mark.parametrize("name", ["baseline", "april", "march", "rest"])
