@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.documents import Documents, attend
-from trainer.layers import LayerLora, Linear, copied_map, low_rank_map, rms_norm
+from trainer.layers import LayerLora, Linear, copied_map, gained_norm, low_rank_map, rms_norm
 from trainer.model_config import GATE_CHANNELS, GateConfig, GateForm, ModelConfig, XsaForm
 from trainer.rotary import Rotation, rotate
 
@@ -37,6 +37,7 @@ class Attention(nn.Module):
         self.gate = None if config.gate is None else nn.Parameter(gate_start(config, config.gate.form, generator))
         has_xsa = config.xsa is not None and layer >= config.num_layers - config.xsa.last_layers
         self.xsa = config.xsa.form if config.xsa is not None and has_xsa else None
+        self.gains_first = False
         self.register_buffer("joint_copy", None, persistent=False)
         self.joint_copy: Tensor | None
 
@@ -59,7 +60,10 @@ class Attention(nn.Module):
         q_BTHE = q.unflatten(-1, (self.num_heads, -1))
         k_BTKE = k.unflatten(-1, (self.num_kv_heads, -1))
         v_BTKE = v.unflatten(-1, (self.num_kv_heads, -1))
-        q_BTHE = rotate(rms_norm(q_BTHE), rotation) * self.q_gain.to(x_BTD.dtype)[:, None]
+        if self.gains_first:
+            q_BTHE = rotate(gained_norm(q_BTHE, self.q_gain), rotation)
+        else:
+            q_BTHE = rotate(rms_norm(q_BTHE), rotation) * self.q_gain.to(x_BTD.dtype)[:, None]
         k_BTKE = rotate(rms_norm(k_BTKE), rotation)
         if values is not None:
             v_BTKE = v_BTKE + values.view_as(v_BTKE)

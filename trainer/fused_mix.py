@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from trainer.jit import constexpr, jit, tl, triton
+from trainer.layers import NORM_EPS
 
 MIX_ROWS = 4  # tokens that a program holds at a time
 MIX_WARPS = 4
-NORM_EPS = 2.0**-23  # what torch takes for rms_norm of bfloat16 and float32, whose sums are float32
 MIX_PROGRAMS = 1056  # eight for each of an H100's 132 multiprocessors
 
 

@@ -41,12 +41,13 @@ WORKLOADS = {
     "414": ("record_414", ((131_072, 0.1),)),
     "1855": ("record_1855", ((131_072, 0.1), (131_072, 0.5))),
 }
-EVERY = FastPaths(copies=True, mlp=True, mix=True, losses=True, muon=True)
+EVERY = FastPaths(copies=True, mlp=True, mix=True, gain=True, losses=True, muon=True)
 VARIANTS = {
     "none": FastPaths(),
     "copies": FastPaths(copies=True),
     "mlp": FastPaths(copies=True, mlp=True),
     "mix": FastPaths(mix=True),
+    "gain": FastPaths(gain=True),
     "losses": FastPaths(losses=True),
     "muon": FastPaths(muon=True),
     "all": EVERY,
@@ -57,7 +58,8 @@ VARIANTS = {
 }
 CASES = (
     *("naive:all", "naive:none", "414:all", "1855:all", "naive:no_mlp", "naive:no_mix", "naive:copies", "414:none"),
-    *("1855:none", "naive:large", "414:no_mlp", "1855:no_losses", "naive:muon", "naive:losses", "naive:mix"),
+    *("1855:none", "naive:large", "414:no_mlp", "1855:no_losses", "naive:muon", "naive:gain", "naive:losses"),
+    *("naive:mix", "naive:mlp"),
 )
 
 

@@ -79,7 +79,7 @@ def test_a_compiled_model_inside_documents_is_close_to_eager_float32(config: Mod
                 generator = torch.Generator("cuda").manual_seed(len(name))
                 parameter.add_(torch.randn(parameter.shape, device="cuda", generator=generator), alpha=0.05)
     if is_fast:
-        models[1].take(FastPaths(copies=True, mlp=True, mix=True, losses=True))
+        models[1].take(FastPaths(copies=True, mlp=True, mix=True, gain=True, losses=True))
     models[1].compile_parts()
     for bos_share in (0.002, 0.01):
         ids = packed_ids(bos_share)

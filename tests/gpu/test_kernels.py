@@ -151,7 +151,7 @@ def test_scaled_copies_of_a_weight() -> None:
 
 
 # Tiles of the MLP are too large for a multiprocessor in float32.
-ALL = FastPaths(copies=True, mlp=DEVICE == "cpu", mix=True, losses=True, muon=True)
+ALL = FastPaths(copies=True, mlp=DEVICE == "cpu", mix=True, gain=True, losses=True, muon=True)
 
 
 @pytest.mark.parametrize("name", ["baseline", "april", "march", "rest"])

@@ -41,7 +41,7 @@ def test_compiled_bf16_loss_and_gradients_are_close_to_eager_float32(is_fast: bo
                     parameter.normal_(0, 0.02, generator=torch.Generator("cuda").manual_seed(1))
     reference = models[0].loss(ids[:, :-1], ids[:, 1:], False, False)
     if is_fast:
-        models[1].take(FastPaths(copies=True, mlp=True, mix=True, losses=True))
+        models[1].take(FastPaths(copies=True, mlp=True, mix=True, gain=True, losses=True))
     models[1].compile_parts()
     fast = models[1].loss(ids[:, :-1], ids[:, 1:], False, False)
     assert abs(float(fast.detach() - reference.detach())) < 5e-3 * float(reference.detach())
