@@ -1,9 +1,11 @@
 """The trainer's processes on this host: their command line, their environment, and that none outlives its run."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from search import guard
+from search.cluster import Need
 from search.run import CODE_FILE, OUTPUT_FILE, Run
 
 KILL_SECONDS = 10.0
@@ -19,8 +22,13 @@ KILL_SECONDS = 10.0
 DROPPED_PREFIXES = ("RAY_", "CADDIE_", "TORCHELASTIC_", "GROUP_", "ROLE_", "MASTER_")
 DROPPED_VARIABLES = frozenset(
     {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"}
-    | {"DATA_PATH", "TOKENIZER_PATH", "SEED", "RUN_ID"}
+    | {"DATA_PATH", "TOKENIZER_PATH", "SEED", "RUN_ID", "TURN_FILE"}
     | {"PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONHOME"}
+)
+# Of this process's variables, all that an untrusted program may see: none of them holds a secret.
+HARMLESS_VARIABLES = frozenset(
+    {"PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "CC", "CXX", "CUDA_HOME", "CUDA_PATH"}
+    | {"CUDA_VISIBLE_DEVICES", "NCCL_P2P_DISABLE", "NCCL_IB_DISABLE", "NCCL_NVLS_ENABLE"}
 )
 
 
@@ -49,7 +57,30 @@ def child_environment(run: Run, inherited: Mapping[str, str]) -> dict[str, str]:
     else:
         # Ray leaves every GPU visible to a task that asked for none. One thread a process is bit-exact.
         kept |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    if Need.of(run).is_shared:
+        kept["TURN_FILE"] = str(turn_file(inherited.get("CUDA_VISIBLE_DEVICES", "")))
     return kept | dict(run.environment)
+
+
+def untrusted_environment(run: Run) -> dict[str, str]:
+    """The environment of somebody else's program: of what this process inherited, only what holds no secret."""
+    return child_environment(run, harmless_environment())
+
+
+def harmless_environment() -> dict[str, str]:
+    """Those of this process's variables that an untrusted program may see."""
+    return harmless(os.environ)
+
+
+def harmless(inherited: Mapping[str, str]) -> dict[str, str]:
+    """Those variables that an untrusted program may see."""
+    return {name: value for name, value in inherited.items() if name in HARMLESS_VARIABLES}
+
+
+def turn_file(devices: str) -> Path:
+    """The file that runs on a GPU of this host lock in turn, by what CUDA_VISIBLE_DEVICES calls the GPU."""
+    name = re.sub(r"[^\w-]", "_", devices) or "all"
+    return Path(tempfile.gettempdir()) / f"caddie-{os.getuid()}-gpu-{name}.turn"
 
 
 @contextmanager

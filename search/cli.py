@@ -5,7 +5,6 @@ import os
 import sys
 import tempfile
 import traceback
-from datetime import date
 from pathlib import Path
 from typing import Annotated
 
@@ -14,11 +13,12 @@ from rich.console import Console
 from rich.text import Text
 
 from search.cli_data import data_app
-from search.cli_options import LOCAL, RUNS, STORAGE, Address, Runs, Storage
-from search.cli_output import print_marked
+from search.cli_options import LOCAL, RUNS, STORAGE, Address, Runs, Storage, existing
+from search.cli_output import print_marked, print_plain
 from search.cli_recipe import recipe_app
+from search.cli_submission import export, verify
 from search.cli_train import train
-from search.errors import SearchError, SpecError, StoreError
+from search.errors import SearchError, SpecError
 from spaces.fields import SpaceError
 from trainer.errors import TrainerError
 
@@ -104,77 +104,8 @@ def promote(
     console.print(f"Stopped in rung {target}." if result.stopped_at else f"Rung {target} is finished.")
 
 
-@app.command()
-def export(
-    study: Annotated[str, typer.Argument(help="A study's name.")],
-    out: Annotated[Path, typer.Option(help="New folder for the submission.")],
-    author: Annotated[str, typer.Option(help="Your name, for submission.json.")],
-    github_id: Annotated[str, typer.Option(help="Your GitHub account, for submission.json.")],
-    trial: Annotated[int | None, typer.Option(help="Trial number.", show_default="of the best recipe")] = None,
-    rung: Annotated[str | None, typer.Option(help="Rung.", show_default="the last with a feasible trial")] = None,
-    name: Annotated[str, typer.Option(help="Title.", show_default="after the trial")] = "",
-    blurb: Annotated[str, typer.Option(help="One paragraph.", show_default="a list of the techniques")] = "",
-    base_pr: Annotated[int | None, typer.Option(help="Pull request this builds on.")] = None,
-    with_weights: Annotated[bool, typer.Option("--with-weights", help="Also copy the weight files.")] = False,
-    storage: Storage = STORAGE,
-) -> None:
-    """Write a submission folder from a trial's own runs."""
-    existing(storage)
-    from search.claim import Entry
-    from search.evidence import claim_of
-    from search.ledger import Ledger
-    from search.store import open_storage
-    from search.submission import export as export_claim
-
-    entry = Entry(
-        author=author, github_id=github_id, date=date.today().isoformat(), name=name, blurb=blurb, base_pr=base_pr
-    )
-    claim = claim_of(open_storage(storage), Ledger.open(storage), study, entry, rung, trial)
-    folder = export_claim(claim, out, with_weights=with_weights)
-    print_plain(
-        f"{folder}: {claim.origin.rung}/{claim.origin.trial_number}, val_bpb {claim.val_bpb:.6f} over"
-        f" {len(claim.runs)} seed(s), {claim.artifact_bytes:,} bytes. Next: caddie verify {out} --rerun"
-    )
-
-
-@app.command()
-def verify(
-    folder: Annotated[Path, typer.Argument(help="A submission folder, ours or anybody's.")],
-    rerun: Annotated[
-        bool, typer.Option("--rerun", help="Execute it again and compare. Runs the folder's code!")
-    ] = False,
-    data: Annotated[
-        Path | None, typer.Option(help="Shards for --rerun.", show_default="data/NAME, as in the log")
-    ] = None,
-    tokenizer: Annotated[
-        Path | None, typer.Option(help="Tokenizer for --rerun.", show_default="the folder's own")
-    ] = None,
-    tolerance: Annotated[float, typer.Option(help="How far val_bpb may be off; GPU runs never repeat exactly.")] = 0.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Findings, for programs.")] = False,
-) -> None:
-    """Check a submission against the challenge's rules; exit code 0 when nothing is refused, 1 otherwise."""
-    from search.verify.check import verify as find
-    from search.verify.finding import is_valid
-    from search.verify.rerun import Rerun, logged_dataset
-
-    shards = (data or Path("data") / logged_dataset(folder)) if rerun else None
-    request = None
-    if shards is not None:
-        from search.cluster import count_gpus
-
-        request = Rerun(data_path=shards, tokenizer_path=tokenizer, tolerance=tolerance, num_gpus=count_gpus())
-    findings = find(folder, request)
-    if as_json:
-        facts = [
-            {"rule": f.rule, "severity": f.severity.value, "file": f.file, "line": f.line, "message": f.message}
-            for f in findings
-        ]
-        sys.stdout.write(json.dumps(facts, indent=1) + "\n")
-    else:
-        for finding in findings:
-            print_plain(str(finding))
-        print_plain(f"{folder}: {'valid' if is_valid(findings) else 'refused'}")
-    raise typer.Exit(0 if is_valid(findings) else 1)
+app.command()(export)
+app.command()(verify)
 
 
 @app.command()
@@ -213,11 +144,6 @@ def doctor(
     raise typer.Exit(1 if broken else 0)
 
 
-def print_plain(line: str) -> None:
-    """Print a line as it is: whole, however narrow the terminal, and with its brackets."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
 def print_tables(storage: str, study: str) -> None:
     """A study's summary and the best recipes of each rung."""
     from search.ledger import Ledger
@@ -239,18 +165,6 @@ def prepare_ray(address: str) -> None:
     from search.cluster import ray_variables
 
     os.environ.update(ray_variables(address, os.environ))
-
-
-def existing(storage: str) -> str:
-    """The storage, which must be there already: reading makes no database.
-
-    Raises:
-        StoreError: it is an SQLite file that does not exist.
-    """
-    path = storage.removeprefix("sqlite:///")
-    if path != storage and not Path(path).is_file():
-        raise StoreError(f"storage {storage}: expected an existing database, got none; caddie run makes one")
-    return storage
 
 
 def main() -> None:

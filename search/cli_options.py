@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from search.errors import StoreError
+
 Storage = Annotated[
     str,
     typer.Option(
@@ -20,3 +22,15 @@ Address = Annotated[
 STORAGE = "sqlite:///caddie.db"
 RUNS = Path("runs")
 LOCAL = "local"
+
+
+def existing(storage: str) -> str:
+    """The storage, which must be there already: reading makes no database.
+
+    Raises:
+        StoreError: it is an SQLite file that does not exist.
+    """
+    path = storage.removeprefix("sqlite:///")
+    if path != storage and not Path(path).is_file():
+        raise StoreError(f"storage {storage}: expected an existing database, got none; caddie run makes one")
+    return storage

@@ -18,3 +18,8 @@ def print_marked(console: Console, mark: str, style: str, *lines: str) -> None:
         return
     for index, line in enumerate(lines):
         console.print(Text(f"{'' if index else mark:{MARK_WIDTH}} {line}"), soft_wrap=True)
+
+
+def print_plain(line: str) -> None:
+    """Print a line as it is: whole, however narrow the terminal, and with its brackets."""
+    Console().print(line, markup=False, highlight=False, soft_wrap=True)

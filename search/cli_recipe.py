@@ -14,7 +14,8 @@ from search.flops import flops_per_token
 from search.shapes import num_parameters
 from search.size import full_run_steps, predicted_weight_bytes
 from search.spec_parts import Limits
-from search.techniques import part_phrases, scoring_phrases, shape_phrases, storage_phrases, training_phrases
+from search.technique import words
+from search.techniques import techniques_by_part
 from spaces.fields import recipe_to_dict
 from spaces.recipes import NAMES, named_recipe
 from trainer.config import Budget, Recipe
@@ -107,11 +108,7 @@ def rows_of(recipe: Recipe, estimate: Estimate) -> list[tuple[str, str]]:
     if estimate.plain_flops != estimate.looped_flops:
         per_token += f" ({estimate.plain_flops / 1e6:,.1f} before the loop goes on)"
     return [
-        ("shape", ", ".join(shape_phrases(recipe.model))),
-        ("parts", ", ".join(part_phrases(recipe.model)) or "none"),
-        ("training", ", ".join(training_phrases(recipe))),
-        ("storage", ", ".join(storage_phrases(recipe))),
-        ("scoring", ", ".join(scoring_phrases(recipe.evaluation))),
+        *((part, words(techniques) or "none") for part, techniques in techniques_by_part(recipe).items()),
         ("parameters", f"{estimate.parameters:,}"),
         ("arithmetic", per_token),
         ("weights", f"{estimate.weight_bytes:,} bytes predicted after {estimate.steps:,} steps (600 s on 8 H100)"),

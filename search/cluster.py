@@ -1,5 +1,6 @@
 """What a run asks of a machine, what the machines of a cluster have, and how Ray is set up. Does not import Ray."""
 
+import math
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,15 +13,21 @@ Resources = Mapping[str, float]  # Ray's names: CPU, GPU, accelerator_type:H100
 
 ACCELERATOR_PREFIX = "accelerator_type:"
 ACCELERATOR_SHARE = 0.001  # of a kind's 1.0 on each node: naming a kind limits where a run goes, not how many
+# Runs on one GPU take turns: one trains or scores, another compresses its weights, a third starts and compiles.
+TURNS_PER_GPU = 3
+TURN_SHARE = 0.33  # of the GPU's time that is theirs
+# Ray puts a share onto the fullest GPU that has room for it, and would leave others idle. Two leading shares never fit
+# onto one GPU, so the first runs spread out and only further ones join them.
+LEADING_SHARE, FOLLOWING_SHARE = 0.51, 0.24
 ROUNDING = 1e-6  # shares of 0.001 add up inexactly
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Need:
-    """What one run takes from one node: whole GPUs, or one CPU a process where there are none."""
+    """What one run takes from one node: GPUs or a share of one, or one CPU a process where there are none."""
 
     num_cpus: int
-    num_gpus: int
+    num_gpus: float
     accelerator: str | None
 
     @classmethod
@@ -28,6 +35,11 @@ class Need:
         """The need of a run. A run on GPUs takes no CPU of the books: GPUs are what is scarce."""
         num_cpus = 0 if run.num_gpus else run.world_size
         return cls(num_cpus=num_cpus, num_gpus=run.num_gpus, accelerator=run.accelerator)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether others take turns with it on its GPU."""
+        return 0 < self.num_gpus < 1
 
     @property
     def resources(self) -> Resources:
@@ -40,7 +52,7 @@ class Need:
     def __str__(self) -> str:
         """As people say it: 8 GPUs of kind H100 on one node."""
         kind = f" of kind {self.accelerator}" if self.accelerator else ""
-        amount, unit = (self.num_gpus, "GPU") if self.num_gpus else (self.num_cpus, "CPU")
+        amount, unit = (math.ceil(self.num_gpus), "GPU") if self.num_gpus else (self.num_cpus, "CPU")
         return f"{amount} {unit}{'s' if amount != 1 else ''}{kind} on one node"
 
 

@@ -22,7 +22,7 @@ class LateRunner:
         self._announce = announce
         self._made: Runner | None = None
 
-    def prepare(self, rung: str, world_size: int, accelerator: str | None) -> int:
+    def prepare(self, rung: str, world_size: int, accelerator: str | None) -> float:
         """Get ready for the runs of a rung; free_slots counts for them from now on.
 
         Returns:

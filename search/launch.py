@@ -1,5 +1,6 @@
 """One execution on this host: the trainer's process tree, its heartbeats, its deadline and its result."""
 
+import hashlib
 import json
 import os
 import re
@@ -229,10 +230,11 @@ def _last_output(path: Path) -> str:
 
 
 def _record(ledger: Ledger, run: Run, outcome: Measurement | Failure, gpu_seconds: float) -> Finished:
-    """Finish the run in the ledger. Where someone did before, theirs is the outcome."""
+    """Finish the run in the ledger, with its log's hash. Where someone did before, theirs is the outcome."""
+    log_sha256 = _log_sha256(run.folder)
     for delay in (*FINISH_RETRY_SECONDS, None):
         try:
-            if not ledger.finish(run.run_id, outcome, gpu_seconds, time.time()):
+            if not ledger.finish(run.run_id, outcome, gpu_seconds, time.time(), log_sha256):
                 return _given_up(ledger, run)
             break
         except StoreError:
@@ -240,6 +242,14 @@ def _record(ledger: Ledger, run: Run, outcome: Measurement | Failure, gpu_second
                 break  # whoever called has it from the return value
             time.sleep(delay)
     return Finished(run_id=run.run_id, outcome=outcome, gpu_seconds=gpu_seconds)
+
+
+def _log_sha256(folder: Path) -> str:
+    """The hash of the log that a run has left, "" where it left none: what is exported later must be this log."""
+    try:
+        return hashlib.sha256((folder / LOG_FILE).read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def _given_up(ledger: Ledger, run: Run) -> Finished:

@@ -60,6 +60,7 @@ class RunRecord:
         gpu_seconds: seconds held times GPUs; 0 until the run has ended.
         progress: latest heartbeat: phase, step, progress, train_loss, tokens_per_second.
         outcome: None until the run has ended.
+        log_sha256: of its log as the launcher found it at the run's end; "" where it saw none.
     """
 
     run_id: str
@@ -83,6 +84,7 @@ class RunRecord:
     gpu_seconds: float = 0.0
     progress: Mapping[str, Any] = field(default_factory=dict[str, Any])
     outcome: Measurement | Failure | None = None
+    log_sha256: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,13 +156,21 @@ class Ledger:
             sa.update(_runs).where(is_running).values(progress=json.dumps(dict(progress)), lease_expires_at=now + lease)
         )
 
-    def finish(self, run_id: str, outcome: Measurement | Failure, gpu_seconds: float, now: float) -> bool:
+    def finish(
+        self, run_id: str, outcome: Measurement | Failure, gpu_seconds: float, now: float, log_sha256: str = ""
+    ) -> bool:
         """Record how a run ended. Only the first call for a run counts; later ones change nothing and return False."""
         is_open = (_runs.c.run_id == run_id) & _runs.c.state.in_(_OPEN_VALUES)
         return self._execute(
             sa.update(_runs)
             .where(is_open)
-            .values(state=_state_of(outcome).value, outcome=_dump(outcome), gpu_seconds=gpu_seconds, finished_at=now)
+            .values(
+                state=_state_of(outcome).value,
+                outcome=_dump(outcome),
+                gpu_seconds=gpu_seconds,
+                finished_at=now,
+                log_sha256=log_sha256,
+            )
         )
 
     def get(self, run_id: str) -> RunRecord:

@@ -121,7 +121,7 @@ class StudyLoop:
         for rung in self._spec.rungs:
             define_rung(self._open(rung), self._spec, rung)
 
-    def _prepare(self, rung: RungSpec) -> int:
+    def _prepare(self, rung: RungSpec) -> float:
         return self._services.runner.prepare(rung.name, rung.to_budget().world_size, rung.accelerator)
 
     def _run_rungs(self, names: list[str]) -> LoopResult:

@@ -24,7 +24,7 @@ class Run:
     Attributes:
         folder: where it runs and leaves its files; holds train_gpt.py before it is submitted.
         world_size: processes (ranks) of the run.
-        num_gpus: whole GPUs it holds; 0 on a CPU machine.
+        num_gpus: GPUs it holds, whole ones or a share of one; 0 on a CPU machine.
         accelerator: GPU kind it needs, as Ray names it (H100); None takes any.
         environment: DATA_PATH, TOKENIZER_PATH, SEED, RUN_ID.
         deadline_seconds: killed when it runs longer, start-up included.
@@ -34,7 +34,7 @@ class Run:
     run_id: str
     folder: Path
     world_size: int
-    num_gpus: int
+    num_gpus: float
     accelerator: str | None
     environment: Mapping[str, str]
     deadline_seconds: float
@@ -82,11 +82,11 @@ class Finished:
 class Runner(Protocol):
     """Executes runs somewhere. Nothing else knows Ray."""
 
-    def prepare(self, rung: str, world_size: int, accelerator: str | None) -> int:
+    def prepare(self, rung: str, world_size: int, accelerator: str | None) -> float:
         """Get ready for the runs of a rung; free_slots counts for them from now on.
 
         Returns:
-            GPUs that each of them holds: world_size, or 0 on machines without GPUs.
+            GPUs that each of them holds: world_size, a share where several take turns on one, or 0 without GPUs.
 
         Raises:
             RunnerError: no such run could ever start.

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from search.cluster import TURNS_PER_GPU
 from search.errors import RunnerError
 from search.ledger import START_SECONDS, RunRecord
 from search.plan import MAX_ATTEMPTS, attempt_of, counted, is_settled, retries_due, seeds_due
@@ -20,7 +21,7 @@ from trainer.result import Failure, FailureKind
 
 POLL_SECONDS = 1.0
 CANCEL_SECONDS = 30.0  # what a cancelled run gets to report by itself
-OVERSIZE_MARGIN = 1.05  # refuse only what surely does not fit: predictions were up to 3 % off
+OVERSIZE_MARGIN = 1.1  # refuse only what surely does not fit: predictions for short runs were up to 7 % too high
 SLACK_SECONDS = 600.0  # of a run's deadline: start-up, compilation, pre-quantization scoring
 MAX_HOPELESS = 3  # trials in a row that the machine failed twice: something is broken for all of them
 
@@ -38,7 +39,7 @@ class RungLoop:
         spec: StudySpec,
         rung: RungSpec,
         study: RungStudy,
-        num_gpus: int,
+        num_gpus: float,
         services: Services,
         brake: Brake,
         keep: Callable[[], None],
@@ -201,11 +202,15 @@ class RungLoop:
         )
 
     def _deadline_seconds(self) -> float:
-        """The rung's own, or twice what its limits allow, for machines slower than the challenge's."""
+        """The rung's own, or twice what its limits allow, for machines slower than the challenge's.
+
+        As many times that where runs wait for each other on a GPU.
+        """
+        turns = TURNS_PER_GPU if 0 < self._num_gpus < 1 else 1  # each may wait for all others
         if self._rung.max_run_seconds is not None:
-            return self._rung.max_run_seconds
+            return turns * self._rung.max_run_seconds
         train_seconds = self._rung.to_budget().train_seconds or self._spec.limits.train_seconds
-        return 2 * (train_seconds + self._spec.limits.eval_seconds) + SLACK_SECONDS
+        return turns * (2 * (train_seconds + self._spec.limits.eval_seconds) + SLACK_SECONDS)
 
     def _wait(self) -> None:
         """Take in reports, or let a second pass where the runner has no run of its own to wait for."""

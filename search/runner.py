@@ -15,7 +15,16 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from search.cluster import LOCAL_ADDRESS, Need, Resources, count_slots, describe
+from search.cluster import (
+    FOLLOWING_SHARE,
+    LEADING_SHARE,
+    LOCAL_ADDRESS,
+    TURN_SHARE,
+    Need,
+    Resources,
+    count_slots,
+    describe,
+)
 from search.errors import RunnerError, StoreError
 from search.flight import PATIENCE, Flight, Patience
 from search.launch import execute, held_seconds
@@ -58,18 +67,19 @@ class RayRunner:
         # Only the loop repeats a run, and records it; Ray would silently repeat it three times.
         self._task: Any = ray.remote(max_retries=0)(execute)
 
-    def prepare(self, rung: str, world_size: int, accelerator: str | None) -> int:
+    def prepare(self, rung: str, world_size: int, accelerator: str | None) -> float:
         """Get ready for the runs of a rung; free_slots counts for them from now on.
 
         Returns:
-            GPUs that each of them holds: world_size, or 0 where the cluster has no GPU.
+            GPUs that each of them holds: a share of one for a run on one, else world_size; 0 where there is no GPU.
 
         Raises:
             RunnerError: no node can hold one such run; Ray would let it wait for ever without an error.
         """
         nodes = _nodes()
         has_gpus = accelerator is not None or any(node.get("GPU") for node in nodes)
-        num_gpus, num_cpus = (world_size, 0) if has_gpus else (0, world_size)
+        on_gpus = TURN_SHARE if world_size == 1 else world_size
+        num_gpus, num_cpus = (on_gpus, 0) if has_gpus else (0, world_size)
         need = Need(num_cpus=num_cpus, num_gpus=num_gpus, accelerator=accelerator)
         if count_slots(nodes, [], need) == 0:
             raise RunnerError(f"rung {rung}: expected {need}, got a cluster with {describe(nodes)}")
@@ -88,17 +98,25 @@ class RayRunner:
         if self._is_ours:
             return slots
         # Others may use the cluster too. Their share is known as a sum over nodes only.
-        queued = [Need.of(flight.run) for flight in self._flights.values() if not flight.is_running]
-        return min(slots, count_slots([ray.available_resources()], queued, self._need))
+        queued = [_asked_of_ray(flight) for flight in self._flights.values() if not flight.is_running]
+        further = replace(self._need, num_gpus=_share_of(self._need, is_leading=False))
+        return min(slots, count_slots([ray.available_resources()], queued, further))
 
     def submit(self, run: Run) -> None:
         """Start a queued run and return at once; never retries by itself."""
         run = replace(run, folder=run.folder.absolute())
         need = Need.of(run)
+        is_leading = need.is_shared and self._has_gpu_without_leader(need)
+        share = _share_of(need, is_leading)
         task = self._task.options(
-            name=run.run_id, num_cpus=need.num_cpus, num_gpus=need.num_gpus, accelerator_type=need.accelerator
+            name=run.run_id, num_cpus=need.num_cpus, num_gpus=share, accelerator_type=need.accelerator
         )
-        self._flights[run.run_id] = Flight(run, task.remote(run, self._patience.launch))
+        self._flights[run.run_id] = Flight(run, task.remote(run, self._patience.launch), is_leading)
+
+    def _has_gpu_without_leader(self, need: Need) -> bool:
+        whole = replace(need, num_gpus=1)
+        held = [whole for flight in self._flights.values() if flight.is_leading]
+        return count_slots(_nodes(), held, whole) > 0
 
     def wait(self, timeout_seconds: float) -> Sequence[Progress | Finished]:
         """Reports that came in, waiting at most timeout_seconds for the first; none at once when nothing runs.
@@ -208,6 +226,19 @@ def _connect(address: str, machine: Mapping[str, Any]) -> None:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (RayError, RuntimeError, ValueError, OSError) as error:
         raise RunnerError(f"Ray at {address}: expected one that lets us in, got {_message(error)}") from error
+
+
+def _asked_of_ray(flight: Flight) -> Need:
+    """What Ray was asked to keep for a run."""
+    need = Need.of(flight.run)
+    return replace(need, num_gpus=_share_of(need, flight.is_leading))
+
+
+def _share_of(need: Need, is_leading: bool) -> float:
+    """GPUs that Ray is asked for."""
+    if not need.is_shared:
+        return need.num_gpus
+    return LEADING_SHARE if is_leading else FOLLOWING_SHARE
 
 
 def _nodes() -> list[Resources]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from enum import Enum
+from functools import cache
 from types import MappingProxyType, NoneType
 from typing import Any, get_args
 
@@ -31,15 +32,18 @@ def _paths_of(config: type, prefix: str) -> Iterator[tuple[str, Any]]:
             yield from _paths_of(sub_config, f"{prefix}{name}.")
 
 
-def _field_types(config: Any) -> dict[str, Any]:
-    return {field.name: field.type for field in fields(config)}
+@cache
+def _field_types(config: Any) -> Mapping[str, Any]:
+    return MappingProxyType({field.name: field.type for field in fields(config)})
 
 
+@cache
 def is_optional(hint: Any) -> bool:
     """Whether a field of this type may be None."""
     return NoneType in get_args(hint)
 
 
+@cache
 def plain_type(hint: Any) -> type:
     """A field's type without its None: float for float | None."""
     return next((part for part in get_args(hint) if part is not NoneType), hint)
@@ -53,15 +57,17 @@ def _sub_config(hint: Any) -> type | None:
 _PATHS: Mapping[str, Any] = MappingProxyType(dict(_paths_of(Recipe, "")))
 
 
+@cache
 def optional_parent(path: str) -> str | None:
     """The optional sub-config a field belongs to (quant.gptq for quant.gptq.damping); None for all others."""
     return next((parent for parent in reversed(_parents(path)) if parent in _PATHS), None)
 
 
-def _parents(path: str) -> list[str]:
+@cache
+def _parents(path: str) -> tuple[str, ...]:
     """The configs that a path leads through, by their own paths, outermost first."""
     names = path.split(".")
-    return [".".join(names[:length]) for length in range(1, len(names))]
+    return tuple(".".join(names[:length]) for length in range(1, len(names)))
 
 
 def default_value(path: str) -> Any:
@@ -117,7 +123,7 @@ def set_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
         SpaceError: an unknown path, a value of another type, or a field of a sub-config that values turns off.
         ConfigError: the values contradict each other.
     """
-    changed = recipe_to_dict(recipe)
+    changed = _opened(recipe)
     for path in sorted(values):  # a sub-config comes before its fields
         require_path(path)
         holder = changed
@@ -127,9 +133,16 @@ def set_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
                 if parent in values:
                     raise SpaceError(f"{path}: must not be set where {parent} is null, got {values[path]!r}")
                 holder[name] = {}
+            elif is_dataclass(holder[name]):
+                holder[name] = _opened(holder[name])
             holder = holder[name]
         holder[path.rpartition(".")[2]] = _to_jsonable(values[path])
     return recipe_from_dict(changed)
+
+
+def _opened(config: Any) -> dict[str, Any]:
+    """A config as a mapping whose sub-configs are still whole: what nobody changes need not be checked again."""
+    return {name: getattr(config, name) for name in _field_types(type(config))}
 
 
 def check_value(path: str, value: Any) -> Any:

@@ -231,8 +231,7 @@ class Space:
         recipe = set_values(base, values)
         for param in self._conditional():
             if self._is_active(param, recipe):
-                values[param.path] = param.domain.suggest(trial, param.path)
-                recipe = set_values(base, values)
+                recipe = set_values(recipe, {param.path: param.domain.suggest(trial, param.path)})
         return recipe
 
     def fix(self, recipe: Recipe, base: Recipe) -> dict[str, Any]:

@@ -145,7 +145,7 @@ class FakeRunner:
     def close(self) -> None:
         pass
 
-    def prepare(self, rung: str, world_size: int, accelerator: str | None) -> int:
+    def prepare(self, rung: str, world_size: int, accelerator: str | None) -> float:
         self.prepared.append((rung, world_size, accelerator))
         return 0
 

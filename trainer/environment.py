@@ -1,7 +1,9 @@
 """Where a run executes: ranks, device, number format, paths. Alone in reading the process environment."""
 
+import fcntl
 import os
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,7 @@ class Environment:
         compute_dtype: number format of activations and of weights in matrix products; parameters stay float32.
         is_compiled: whether torch.compile is used; CPU runs stay eager, hence bit-exact and quick to start.
         control_group: gloo group for host-side agreement that must not wait for the device; None on one rank.
+        turn_path: file that is locked by whichever run may use the device; None where no other shares it.
     """
 
     rank: int
@@ -33,6 +36,7 @@ class Environment:
     tokenizer_path: Path
     seed: int
     run_id: str
+    turn_path: Path | None = None
 
     @property
     def is_main(self) -> bool:
@@ -48,6 +52,20 @@ class Environment:
         """Wait for the device, so that a host clock read afterwards covers its work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+    @contextmanager
+    def turn(self) -> Generator[None]:
+        """Within it, this run alone uses the device. The lock ends with the process, however that ends."""
+        if self.turn_path is None:
+            yield
+            return
+        with self.turn_path.open("ab") as file:
+            if self.is_main:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            self.barrier()
+            yield
+            self.synchronize()
+            self.barrier()
 
     def barrier(self) -> None:
         """Wait for all ranks."""
@@ -163,7 +181,7 @@ def open_control_group(device: torch.device, world_size: int) -> dist.ProcessGro
 
 
 def open_environment(variables: Mapping[str, str]) -> Environment:
-    """This rank's environment from RANK, LOCAL_RANK, WORLD_SIZE, DATA_PATH, TOKENIZER_PATH, SEED and RUN_ID.
+    """This rank's environment from RANK, LOCAL_RANK, WORLD_SIZE, DATA_PATH, TOKENIZER_PATH, SEED, RUN_ID, TURN_FILE.
 
     Raises:
         ConfigError: a variable is not what it should be, or WORLD_SIZE does not divide 8.
@@ -185,4 +203,5 @@ def open_environment(variables: Mapping[str, str]) -> Environment:
         tokenizer_path=tokenizer_path,
         seed=read_integer(variables, "SEED", 1337),
         run_id=variables.get("RUN_ID", "run"),
+        turn_path=Path(variables["TURN_FILE"]) if variables.get("TURN_FILE") else None,
     )

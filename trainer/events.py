@@ -17,6 +17,7 @@ class Phase(StrEnum):
 
     SETUP = "setup"
     WARMUP = "warmup"
+    WAIT = "wait"  # for the device, where runs share it
     TRAIN = "train"
     QUANTIZE = "quantize"
     EVALUATE = "evaluate"

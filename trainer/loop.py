@@ -21,8 +21,8 @@ from trainer.qat import StoredWeights
 from trainer.schedule import Variant, learning_rate_scale, momentum_at, slowdown, variant_at, variant_starts
 
 MICRO_BATCH_TOKENS = 65_536  # the challenge's micro-batch; larger ones gain nothing at its shapes
-WARMUP_STEPS = 5  # compile, choose kernels, fill the allocator; eager runs have nothing to warm
-FURTHER_WARMUP_STEPS = 2  # of each further variant
+WARMUP_STEPS = 2  # of each variant: compile, choose kernels; eager runs have nothing to warm
+SETTLING_STEPS = 3  # more of them just before the clock starts, to fill the allocator
 SECONDS_BETWEEN_REPORTS = 1.0
 FIRST_STEPS_REPORTED = 10
 RECENT_STEPS = 5  # whose longest stands for the next
@@ -142,20 +142,26 @@ class Trainer:
             return None
         return total
 
-    def warm_up(self) -> None:
-        """Run a few untimed steps of each variant, then restore weights, optimizer, data and random numbers."""
+    def warm_up(self, steps: int) -> None:
+        """Run untimed steps of each variant, then restore weights, optimizer, data and random numbers."""
         initial = [parameter.detach().clone() for parameter in self.optimizer.parameters]
-        progresses: list[float] = []
-        for start in variant_starts(self.recipe):
-            progresses += [start] * (FURTHER_WARMUP_STEPS if progresses else WARMUP_STEPS)
-        with torch.random.fork_rng([self.environment.device] if self.environment.device.type == "cuda" else []):
-            for index, progress in enumerate(progresses):
-                self.step(progress)
-                self.emit(WarmupStep(step=index + 1, steps=len(progresses)))
-        with torch.no_grad():
-            copy_all(self.optimizer.parameters, initial)
+        progresses = [start for start in variant_starts(self.recipe) for _ in range(steps)]
+        try:
+            with torch.random.fork_rng([self.environment.device] if self.environment.device.type == "cuda" else []):
+                for index, progress in enumerate(progresses):
+                    self.step(progress)
+                    self.emit(WarmupStep(step=index + 1, steps=len(progresses)))
+        finally:
+            with torch.no_grad():
+                copy_all(self.optimizer.parameters, initial)
+            self.optimizer.zero_grad()
+            self.optimizer = Optimizer(self.model, self.recipe.optim)
+            self.loader.reset()
+
+    def release_memory(self) -> None:
+        """Give the device's memory back that only training needs; further steps start without momentum."""
         self.optimizer = Optimizer(self.model, self.recipe.optim)
-        self.loader.reset()
+        torch.cuda.empty_cache()
 
     def calibration_batches(self, tokens: int) -> Iterator[Tensor]:
         """This rank's share of the next tokens of training text, as micro-batches (B, T) of ids; at least one row."""

@@ -3,7 +3,8 @@
 import hashlib
 import platform
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from trainer.adapt import final_score, warm_up_scoring
-from trainer.codec import decode, encode, payload_size
+from trainer.codec import payload_size
 from trainer.compress import package_of, version_of
 from trainer.config import Budget, Recipe, check_fits
 from trainer.data import load_validation
@@ -21,13 +22,12 @@ from trainer.environment import Environment
 from trainer.evaluate import Score, Scorer
 from trainer.events import Emit, Packed, Phase, PhaseEntered, Scored, TrainStopped, Validated
 from trainer.fast import fast_paths_of
-from trainer.fit import fit_to_target
-from trainer.gptq import collect_hessians
-from trainer.loop import Trained, Trainer, train
+from trainer.loop import MICRO_BATCH_TOKENS, SETTLING_STEPS, WARMUP_STEPS, Trained, Trainer, train
 from trainer.model import Gpt, new_model
-from trainer.quantize import StoredTensor, dequantize, quantize
+from trainer.quantize import StoredTensor
 from trainer.result import Measurement
 from trainer.tokenizer import TokenBytes, load_token_bytes
+from trainer.weight_file import read_weights, stored_weights, write_weights
 
 WEIGHT_FILE = "weights.bin"
 RESERVE_MARGIN = 1.3  # quantization kept back from a budget in seconds, over what it took before training
@@ -90,18 +90,44 @@ class Session:
         self.emit(describe(self.recipe, self.budget, self.environment, model, len(val_tokens) - 1))
         return model, val_tokens, token_bytes
 
-    def warm_up(self, model: Gpt) -> tuple[Trainer, float]:
-        """A trainer that is ready to start, and the seconds of the budget to keep back for quantization."""
+    @contextmanager
+    def turn(self) -> Generator[None]:
+        """Within it, this run alone uses the device; the others compile, compress and wait meanwhile."""
+        if self.environment.turn_path is not None:
+            self.enter(Phase.WAIT)
+        with self.environment.turn():
+            yield
+
+    def warm_up(self, trainer: Trainer, scorer: Scorer) -> None:
+        """Compile all that the run will need, in little of the device's time: other runs may be on it."""
         self.enter(Phase.WARMUP)
-        trainer = Trainer(model, self.recipe, self.environment, self.emit)
+        if not self.environment.is_compiled:
+            return
+        micro_sequences = trainer.micro_sequences
+        try:
+            trainer.warm_up(WARMUP_STEPS)
+            warm_up_scoring(scorer)
+            if self.budget.train_seconds is not None:
+                self.timed_quantize(trainer, MICRO_BATCH_TOKENS * self.environment.world_size)  # loads its kernels
+        except torch.OutOfMemoryError:
+            if self.environment.turn_path is None:
+                raise
+        if self.environment.turn_path is not None:
+            # Memory that lacked was another run's: what it kept from being done is done when it has left.
+            trainer.micro_sequences = micro_sequences
+            trainer.release_memory()
+
+    def settle(self, trainer: Trainer) -> float:
+        """The last untimed steps; returns the seconds of the budget to keep back for quantization."""
+        if self.environment.turn_path is not None:
+            self.enter(Phase.WARMUP)
         if self.environment.is_compiled:
-            trainer.warm_up()
+            trainer.warm_up(SETTLING_STEPS)
         if self.budget.train_seconds is None:
-            return trainer, 0.0
-        self.timed_quantize(trainer)  # the first one loads kernels
+            return 0.0
         _, seconds = self.timed_quantize(trainer)
         trainer.loader.reset()
-        return trainer, self.environment.agree(RESERVE_MARGIN * seconds)
+        return self.environment.agree(RESERVE_MARGIN * seconds)
 
     def train(self, trainer: Trainer, reserve_seconds: float) -> Trained:
         """Train within the budget; the seconds returned are of training only."""
@@ -119,51 +145,26 @@ class Session:
         )
         return trained
 
-    def timed_quantize(self, trainer: Trainer) -> tuple[dict[str, StoredTensor], float]:
-        """The stored form of the weights and the seconds it took, reading training text for Hessians included."""
+    def timed_quantize(self, trainer: Trainer, most_tokens: int | None = None) -> tuple[dict[str, StoredTensor], float]:
+        """The stored form of the weights and the seconds it took, reading training text for Hessians included.
+
+        Args:
+            most_tokens: of training text to read, where not as many as the recipe asks for.
+        """
         self.environment.synchronize()
         start = self.clock()
-        weights = {name: parameter.detach() for name, parameter in trainer.model.named_parameters()}
-        stored = quantize(weights, self.recipe.quant, self.recipe.model.num_layers, self.hessians(trainer))
+        stored = stored_weights(trainer, most_tokens)
         self.environment.synchronize()
         return stored, self.clock() - start
 
-    def hessians(self, trainer: Trainer) -> dict[str, Tensor] | None:
-        """Hessians over the next training text, summed over ranks; None where nothing is rounded by them."""
-        gptq = self.recipe.quant.gptq
-        if gptq is None:
-            return None
-        batches = trainer.calibration_batches(gptq.calibration_tokens)
-        hessians = collect_hessians(trainer.model, batches, self.recipe.schedule.document_mask)
-        self.environment.sum_tensors(list(hessians.values()))
-        return hessians
-
     def write(self, stored: dict[str, StoredTensor], code_path: Path) -> None:
         """Write the weight file (rank 0)."""
-        quant, num_layers = self.recipe.quant, self.recipe.model.num_layers
-        compressor, layout, code_bytes = self.recipe.compressor, self.recipe.layout, code_path.stat().st_size
-        if quant.target_bytes is not None:
-            most = quant.target_bytes - code_bytes
-            stored = fit_to_target(stored, quant, num_layers, compressor, layout, most)
-        data = encode(stored, quant, num_layers, compressor, layout)
-        (self.folder / WEIGHT_FILE).write_bytes(data)
-        payload_bytes = payload_size(stored, quant, num_layers)
-        self.emit(Packed(label=self.label, weight_bytes=len(data), code_bytes=code_bytes, payload_bytes=payload_bytes))
-
-    def read_back(self, model: Gpt) -> None:
-        """Replace the model's weights by those of the weight file.
-
-        Raises:
-            ArtifactError: the file is damaged.
-        """
-        parameters = dict(model.named_parameters())
-        shapes = {name: parameter.shape for name, parameter in parameters.items()}
-        data = (self.folder / WEIGHT_FILE).read_bytes()
-        quant, num_layers = self.recipe.quant, self.recipe.model.num_layers
-        weights = dequantize(decode(data, shapes, quant, num_layers, self.recipe.compressor, self.recipe.layout))
-        with torch.no_grad():
-            for name, parameter in parameters.items():
-                parameter.copy_(weights[name])
+        code_bytes = code_path.stat().st_size
+        weight_bytes = write_weights(self.folder / WEIGHT_FILE, stored, self.recipe, code_bytes)
+        payload_bytes = payload_size(stored, self.recipe.quant, self.recipe.model.num_layers)
+        self.emit(
+            Packed(label=self.label, weight_bytes=weight_bytes, code_bytes=code_bytes, payload_bytes=payload_bytes)
+        )
 
     @property
     def label(self) -> str:
@@ -211,7 +212,7 @@ class Session:
         """
         self.enter(Phase.EVALUATE)
         start = self.clock()
-        self.read_back(model)
+        read_weights(self.folder / WEIGHT_FILE, model, self.recipe)
         post_quant = scorer.non_overlapping()
         label = self.label.replace("+", "_") + "_roundtrip"
         self.scored(label, post_quant, self.recipe.eval_seq_len, self.clock() - start)
@@ -234,17 +235,20 @@ class Session:
         """
         model, val_tokens, token_bytes = self.setup()
         scorer = Scorer(model, val_tokens, token_bytes, self.recipe, self.environment)
-        trainer, reserve_seconds = self.warm_up(model)
-        warm_up_scoring(scorer)
-        trained = self.train(trainer, reserve_seconds)
-        self.enter(Phase.QUANTIZE)
-        stored, quantize_seconds = self.timed_quantize(trainer)
-        train_seconds = trained.train_seconds + self.environment.agree(quantize_seconds)
-        pre_quant = self.validate(scorer, trained.steps, train_seconds)
+        trainer = Trainer(model, self.recipe, self.environment, self.emit)
+        self.warm_up(trainer, scorer)
+        with self.turn():
+            trained = self.train(trainer, self.settle(trainer))
+            self.enter(Phase.QUANTIZE)
+            stored, quantize_seconds = self.timed_quantize(trainer)
+            train_seconds = trained.train_seconds + self.environment.agree(quantize_seconds)
+            pre_quant = self.validate(scorer, trained.steps, train_seconds)
+        trainer.release_memory()
         if self.environment.is_main:
             self.write(stored, code_path)
         self.environment.barrier()
-        scores, eval_seconds = self.evaluate(model, scorer)
+        with self.turn():
+            scores, eval_seconds = self.evaluate(model, scorer)
         code, weights = code_path.read_bytes(), (self.folder / WEIGHT_FILE).read_bytes()
         return Measurement(
             val_bpb=scores.counted.val_bpb,

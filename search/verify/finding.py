@@ -4,6 +4,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+MAX_SHOWN_CHARS = 1_000  # of a message; what is longer quotes something
+
+
+def shown(text: str) -> str:
+    """Text as one line of bounded length that any terminal prints: other characters are escaped."""
+    clipped = text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]} ..."
+    return clipped if clipped.isprintable() else "".join(map(_escaped, clipped))
+
+
+def _escaped(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
+
 
 class Severity(StrEnum):
     """How bad a finding is."""
@@ -28,6 +40,11 @@ class Finding:
     file: str
     line: int | None
     message: str
+
+    def __post_init__(self) -> None:
+        # Both may quote the folder, whose writer must not command the terminal that prints them.
+        object.__setattr__(self, "file", shown(self.file))
+        object.__setattr__(self, "message", shown(self.message))
 
     def __str__(self) -> str:
         where = self.file if self.line is None else f"{self.file}:{self.line}"

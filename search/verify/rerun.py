@@ -1,26 +1,21 @@
-"""Executes a submission again and compares what it measures with what its logs say.
+"""Runs a submission again and compares what it measures with what its logs say. Happens only on request."""
 
-This runs code of whoever wrote the folder, with the rights and the network of the user who asks for it; there is no
-isolation yet. It happens only on request.
-"""
-
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from search.child import process_tree
-from search.claim import TRACK_ARTIFACT_BYTES
 from search.errors import SubmissionError
-from search.run import CODE_FILE, OUTPUT_FILE, Run, read_outcome
+from search.export.claim import TRACK_ARTIFACT_BYTES
+from search.run import CODE_FILE, Run
+from search.verify.execute import TOKENIZERS, Again, Failed, data_root, environment_of, execute
 from search.verify.files import Submission
-from search.verify.finding import Finding, Severity
+from search.verify.finding import Finding, Severity, shown
+from search.verify.folder import matching, read_text
 from search.verify.log import ChallengeLog, read_log
-from trainer.result import Failure, Measurement
 
-COMPARED = ("val_bpb", "total_bytes")
+DATASET_NAME = re.compile(r"\w[\w.-]*")
+REFUSE, REVIEW, NOTE = Severity.REFUSE, Severity.REVIEW, Severity.NOTE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +31,8 @@ class Rerun:
         tolerance: how far val_bpb may be off. 0 asks for the log's own digits and bytes, which a CPU run with a budget
             in tokens gives; on GPUs, and with a budget in seconds, two runs differ.
         deadline_seconds: killed when it runs longer.
+        settings: more variables of the environment, as a README's command may set them.
+        is_unsafe_allowed: where this host cannot isolate it, it runs with this user's rights and network.
     """
 
     data_path: Path
@@ -45,26 +42,44 @@ class Rerun:
     world_size: int | None = None
     tolerance: float = 0.0
     deadline_seconds: float = 3600.0
+    settings: Mapping[str, str] = field(default_factory=dict[str, str])
+    is_unsafe_allowed: bool = False
 
 
 def logged_dataset(folder: Path) -> str:
     """The name of the folder of shards that a submission's runs used, as its logs have it.
 
     Raises:
-        SubmissionError: no log names one.
+        SubmissionError: no log names one, or one gives a path: what a run may read is not for its author to say.
     """
-    for path in sorted(folder.glob("train*.log")):
-        if name := read_log(path.read_text(encoding="utf-8", errors="replace")).text("dataset"):
-            return name
-    raise SubmissionError(f"{folder}: expected a log that names its dataset, got none; name the shards' folder")
+    for path in matching(folder, "train*.log"):
+        if name := read_log(read_text(path)).text("dataset"):
+            if DATASET_NAME.fullmatch(name):
+                return name
+            raise SubmissionError(f"{path}: expected the plain name of a dataset, got {shown(name)}; --data names one")
+    raise SubmissionError(f"{folder}: expected a log that names its dataset, got none; --data names the shards' folder")
+
+
+def shards_of(folder: Path) -> Path:
+    """Where the shards of a submission's runs would lie here: data/NAME, or data/datasets/NAME as the challenge has it.
+
+    Raises:
+        SubmissionError: no log names them.
+    """
+    name = logged_dataset(folder)
+    return next(
+        (path for path in (Path("data", name), Path("data/datasets", name)) if path.is_dir()), Path("data", name)
+    )
 
 
 def rerun_findings(submission: Submission, rerun: Rerun) -> list[Finding]:
     """Execute the folder's train_gpt.py for each seed asked for, in a folder of its own, and compare.
 
     Raises:
-        SubmissionError: there is no tokenizer, or no log of a seed.
+        SubmissionError: there are no shards, no tokenizer, or no log of a seed; or this host cannot isolate a run.
     """
+    if not rerun.data_path.is_dir():
+        raise SubmissionError(f"{rerun.data_path}: expected a folder of shards, got none; --data names one")
     names = submission.log_of_seed
     if not names:
         raise SubmissionError(f"{submission.folder}: expected a log of a seed to run again, got none")
@@ -73,41 +88,37 @@ def rerun_findings(submission: Submission, rerun: Rerun) -> list[Finding]:
         if seed not in names:
             raise SubmissionError(f"seeds: expected one of {sorted(names)}, got {seed}")
         log = submission.logs[names[seed]]
-        if log.missing(COMPARED):
+        if log.text("val_bpb") is None:
             continue  # refused for that already; there is nothing to compare with
-        outcome = run_again(submission.folder, seed, rerun, log)
-        found += compare(names[seed], log, outcome, rerun.tolerance)
+        tokenizer = tokenizer_of(submission.folder, rerun)
+        run = run_of(submission.folder, seed, rerun, log, tokenizer)
+        outcome = execute(
+            submission.folder, run, readable_paths(rerun, tokenizer), is_unsafe_allowed=rerun.is_unsafe_allowed
+        )
+        found += outcome.ended.findings()
+        shipped = (submission.folder / CODE_FILE).stat().st_size
+        found += compare(names[seed], log, outcome, shipped, rerun.tolerance)
     return found
 
 
-def run_again(folder: Path, seed: int, rerun: Rerun, log: ChallengeLog) -> Measurement | str:
-    """One run of the folder's train_gpt.py; text says why there is no measurement."""
-    with tempfile.TemporaryDirectory(prefix="caddie-rerun-") as scratch:
-        work = Path(scratch)
-        shutil.copyfile(folder / CODE_FILE, work / CODE_FILE)
-        run = run_of(work, seed, rerun, log, tokenizer_of(folder, rerun))
-        with process_tree(run) as process:
-            try:
-                process.wait(timeout=rerun.deadline_seconds)
-            except subprocess.TimeoutExpired:
-                return f"no end within {rerun.deadline_seconds:.0f} s"
-        return read_result(work, process.returncode)
+def readable_paths(rerun: Rerun, tokenizer: Path) -> tuple[Path, ...]:
+    """What of this host a run may read."""
+    data_path = rerun.data_path.resolve()
+    beside = data_root(data_path)
+    return (data_path, tokenizer.absolute(), *([] if beside is None else [beside / TOKENIZERS]))
 
 
 def run_of(work: Path, seed: int, rerun: Rerun, log: ChallengeLog, tokenizer: Path) -> Run:
-    """The run as a study would start it."""
+    """The run as a study would start it, on no more GPUs than there are."""
+    num_gpus = 0 if log.text("device") == "cpu" else rerun.num_gpus
+    world_size = rerun.world_size or log.integer("world_size") or 1
     return Run(
         run_id=f"rerun-seed{seed}",
         folder=work,
-        world_size=rerun.world_size or log.integer("world_size") or 1,
-        num_gpus=0 if log.text("device") == "cpu" else rerun.num_gpus,
+        world_size=min(world_size, num_gpus) if num_gpus else world_size,
+        num_gpus=num_gpus,
         accelerator=None,
-        environment={
-            "DATA_PATH": str(rerun.data_path.absolute()),
-            "TOKENIZER_PATH": str(tokenizer.absolute()),
-            "SEED": str(seed),
-            "RUN_ID": f"rerun-seed{seed}",
-        },
+        environment=environment_of(rerun.data_path.resolve(), tokenizer.absolute(), seed, rerun.settings),
         deadline_seconds=rerun.deadline_seconds,
         storage_url="",
     )
@@ -121,41 +132,50 @@ def tokenizer_of(folder: Path, rerun: Rerun) -> Path:
     """
     if rerun.tokenizer_path is not None:
         return rerun.tokenizer_path
-    found = sorted((folder / "tokenizers").glob("*.model"))
+    found = matching(folder / "tokenizers", "*.model")
     if len(found) != 1:
-        raise SubmissionError(f"{folder / 'tokenizers'}: expected one tokenizer, got {len(found)}; name one")
+        raise SubmissionError(
+            f"{folder / 'tokenizers'}: expected one tokenizer, got {len(found)}; --tokenizer names one"
+        )
     return found[0]
 
 
-def read_result(work: Path, exit_code: int) -> Measurement | str:
-    """What a finished run left behind; text says why there is no measurement."""
-    try:
-        outcome = read_outcome(work)
-    except ValueError:
-        outcome = None
-    if outcome is None:
-        lines = (work / OUTPUT_FILE).read_text(errors="replace").split("\n")
-        return f"exit code {exit_code} and no result; its last line: {next(filter(str.strip, reversed(lines)), '')}"
-    return f"{outcome.kind.value}: {outcome.message}" if isinstance(outcome, Failure) else outcome
+def compare(name: str, log: ChallengeLog, outcome: Again | Failed, shipped: int, tolerance: float) -> Iterator[Finding]:
+    """Whether a run measured what the log says.
 
-
-def compare(name: str, log: ChallengeLog, outcome: Measurement | str, tolerance: float) -> Iterator[Finding]:
-    """Whether a run measured what the log says."""
-    if isinstance(outcome, str):
-        yield Finding("rerun", Severity.REFUSE, name, None, f"expected a measurement again, got {outcome}")
+    Args:
+        shipped: bytes of train_gpt.py.
+    """
+    if isinstance(outcome, Failed):
+        yield Finding("rerun", REFUSE, name, None, f"expected a measurement again, got {outcome.reason}")
         return
     logged = log.text("val_bpb") or ""
-    is_equal = f"{outcome.val_bpb:.8f}" == logged
-    if not (is_equal or abs(outcome.val_bpb - float(logged)) <= tolerance):
-        message = f"expected val_bpb {logged} again, got {outcome.val_bpb:.8f}"
-        yield Finding("rerun", Severity.REFUSE, name, log.line("val_bpb"), message)
-    total = log.integer("total_bytes")
-    if tolerance == 0 and outcome.artifact_bytes != total:
-        message = f"expected {total} artifact bytes again, got {outcome.artifact_bytes}"
-        yield Finding("rerun", Severity.REFUSE, name, log.line("total_bytes"), message)
-    if outcome.artifact_bytes > TRACK_ARTIFACT_BYTES:
-        message = f"expected at most {TRACK_ARTIFACT_BYTES} artifact bytes, got {outcome.artifact_bytes}"
-        yield Finding("rerun", Severity.REFUSE, name, None, message)
-    same = "the same digits" if is_equal else f"off by {outcome.val_bpb - float(logged):+.8f}"
-    message = f"ran again: val_bpb {outcome.val_bpb:.8f} ({same}), {outcome.artifact_bytes} artifact bytes"
-    yield Finding("rerun", Severity.NOTE, name, None, message)
+    digits = len(logged.partition(".")[2])
+    is_equal = f"{float(outcome.val_bpb):.{digits}f}" == logged
+    difference = float(outcome.val_bpb) - float(logged)
+    if not (is_equal or abs(difference) <= tolerance):
+        message = f"expected val_bpb {logged} again, got {outcome.val_bpb}"
+        yield Finding("rerun", REFUSE, name, log.line("val_bpb"), message)
+    yield from compare_bytes(name, log, outcome, shipped, tolerance)
+    same = "the same digits" if is_equal else f"off by {difference:+.8f}"
+    artifact = "unknown" if outcome.weight_bytes is None else str(shipped + outcome.weight_bytes)
+    message = (
+        f"ran again in {outcome.ended.seconds:.0f} s, {outcome.ended.isolation}: val_bpb {outcome.val_bpb} ({same}),"
+    )
+    yield Finding("rerun", NOTE, name, None, f"{message} {artifact} artifact bytes")
+
+
+def compare_bytes(name: str, log: ChallengeLog, again: Again, shipped: int, tolerance: float) -> Iterator[Finding]:
+    """Whether a run wrote as many bytes as the log says, and no more than the challenge allows."""
+    if again.weight_bytes is None or not again.has_weights:
+        size = "the weights" if again.weight_bytes is None else f"the {again.weight_bytes} bytes of weights it names"
+        yield Finding("rerun", REVIEW, name, None, f"expected a file of {size}, got none")
+    if again.weight_bytes is None:
+        return
+    total, logged = shipped + again.weight_bytes, log.integer("total_bytes")
+    if tolerance == 0 and logged is not None and total != logged:
+        message = f"expected {logged} artifact bytes again, got {total}"
+        yield Finding("rerun", REFUSE, name, log.line("total_bytes"), message)
+    if total > TRACK_ARTIFACT_BYTES:
+        message = f"expected at most {TRACK_ARTIFACT_BYTES} artifact bytes, got {total}"
+        yield Finding("rerun", REFUSE, name, None, message)

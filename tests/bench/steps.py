@@ -18,7 +18,7 @@ from trainer.data import load_validation
 from trainer.environment import Environment, open_environment
 from trainer.evaluate import Scorer
 from trainer.events import Event
-from trainer.loop import Trainer
+from trainer.loop import SETTLING_STEPS, WARMUP_STEPS, Trainer
 from trainer.model import new_model
 from trainer.model_config import ModelConfig
 from trainer.tokenizer import load_token_bytes
@@ -35,7 +35,7 @@ def time_steps(recipe: Recipe, environment: Environment, repeats: int) -> float:
     """Median seconds of a step."""
     model = new_model(recipe.model, environment.compute_dtype, 0)
     trainer = Trainer(model.to(environment.device), recipe, environment, discard)
-    trainer.warm_up()
+    trainer.warm_up(WARMUP_STEPS + SETTLING_STEPS)
     seconds: list[float] = []
     for _ in range(repeats):
         environment.synchronize()

@@ -330,6 +330,22 @@ def test_export_leaves_a_folder_that_exists_alone(work: Path, sim: None) -> None
     assert line.endswith("/out: expected a new or empty folder, got one that holds something")
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (
+            "--reference-loss 2 --reference-bpb 1",
+            "reference: expected either a loss in nats or bits per byte, got 2 of them",
+        ),
+        ("--reference-bpb -1", "reference: expected a positive number, got -1.0"),
+    ],
+)
+def test_export_against_no_reference(work: Path, sim: None, options: str, expected: str) -> None:
+    line = early_refusal(work, "export", "sim", "--out", "out", "--author", "A", "--github-id", "g", *options.split())
+    assert line.endswith(expected)
+    assert not (work / "out").exists()
+
+
 def test_a_port_that_is_taken(work: Path, sim: None) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -354,7 +370,9 @@ def test_promotion_without_a_feasible_trial(work: Path) -> None:
     line = early_refusal(work, "promote", "sim")
     assert line == "caddie: promote: needs a feasible trial, got none yet; name one with --trial"
     line = early_refusal(work, "export", "sim", "--out", "x", "--author", "A", "--github-id", "g")
-    assert line == "caddie: study sim: expected a feasible trial to submit, got none yet"
+    over = "infeasible artifact_bytes: must be at most 16,000,000, got 17,000,000"
+    assert line.startswith("caddie: rung proxy: expected a feasible trial to submit, got trial ")
+    assert line.endswith(f" as the best: {over}; --rung chooses another rung")
 
 
 def test_promotions_that_cannot_be(work: Path) -> None:

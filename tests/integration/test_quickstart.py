@@ -3,6 +3,7 @@
 Real text, real Ray, real SQLite. The last rung keeps the quickstart's own budget, since it has to have learned.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -122,14 +123,35 @@ def test_plain_optuna_reads_the_studies(finished: Path) -> None:
 
 def test_the_exported_folder_verifies_and_runs_elsewhere_to_the_last_digit(finished: Path, tmp_path: Path) -> None:
     caddie(finished, "export", "quickstart", "--out", "out", "--author", "A", "--github-id", "a")
+    records = {run.seed: run for run in runs_of(finished) if run.rung == "full"}
+    for seed, record in records.items():
+        log = (finished / "out" / f"train_seed{seed}.log").read_bytes()
+        assert hashlib.sha256(log).hexdigest() == record.log_sha256
+    (pair,) = status_of(finished)["rank_correlations"]
+    assert (
+        f"- `proxy` to `full`: too few for one, which needs 3 ({pair['recipes']} recipes in both)"
+        in (finished / "out" / "README.md").read_text()
+    )
     moved = tmp_path / "moved"
     (finished / "out").rename(moved)
-    output = caddie(finished, "verify", str(moved), "--rerun")
+    output = caddie(finished, "verify", str(moved), "--rerun", "--unsafe")
     assert output.rstrip().endswith("valid")
     submission = json.loads((moved / "submission.json").read_text())
     full = status_of(finished)["rungs"][1]["best"]
     assert submission["val_bpb"] == full["val_bpb"]
     assert submission["bytes_total"] == full["artifact_bytes"]
+
+
+def test_a_study_on_a_cpu_is_no_record_and_the_command_says_why(finished: Path) -> None:
+    command = ["export", "quickstart", "--out", "record", "--author", "A", "--github-id", "a", "--track", "record"]
+    done = subprocess.run(
+        [sys.executable, "-m", "search", *command], cwd=finished, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("caddie: track record: 4 rule(s) fail: seeds: expected at least 3 seeds")
+    for rule in ("hardware: ", "validation: expected the whole validation split scored", "reference: "):
+        assert f"; {rule}" in done.stderr
+    assert not (finished / "record").exists()
 
 
 def test_an_interrupted_study_says_so_and_goes_on(place: Path, finished: Path) -> None:

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from simulation import measurement
 
-from search.cluster import ray_variables
+from search.cluster import TURN_SHARE, TURNS_PER_GPU, ray_variables
 from search.errors import RunnerError
 from search.flight import Patience
 from search.launch import Timing
@@ -307,15 +307,15 @@ def test_a_queued_run_that_no_node_can_hold_any_more_is_given_up(bench: Bench) -
 
 def test_slots_count_what_still_fits(bench: Bench) -> None:
     runner = bench.runner
-    assert runner.prepare("proxy", 1, None) == 1
-    assert runner.free_slots == 2
+    assert runner.prepare("proxy", 1, None) == TURN_SHARE
+    assert runner.free_slots == 2 * TURNS_PER_GPU
     first = bench.submit("slot1", WAIT, num_gpus=1)
-    assert runner.free_slots == 1
+    assert runner.free_slots == TURNS_PER_GPU
     second = bench.submit("slot2", WAIT, num_gpus=1)
     assert runner.free_slots == 0
     (first.folder / "go").touch()
     bench.finish(first)
-    assert runner.free_slots == 1
+    assert runner.free_slots == TURNS_PER_GPU
     assert runner.prepare("full", 2, "H100") == 2
     assert runner.free_slots == 0  # a run on both GPUs has to wait for the one on one
     (second.folder / "go").touch()
@@ -323,16 +323,32 @@ def test_slots_count_what_still_fits(bench: Bench) -> None:
     assert runner.free_slots == 1
 
 
+def test_runs_that_take_turns_spread_over_the_gpus_first(bench: Bench) -> None:
+    """And each set of three locks one file, which the other GPU's runs do not."""
+    runs = [bench.submit(f"turn{n}", WAIT, num_gpus=TURN_SHARE) for n in range(2)]
+    wait_for(lambda: all(bench.ledger.get(run.run_id).state is RunState.RUNNING for run in runs))
+    runs += [bench.submit(f"turn{n}", WAIT, num_gpus=TURN_SHARE) for n in range(2, 6)]
+    assert bench.runner.free_slots == 0
+    wait_for(lambda: all(bench.ledger.get(run.run_id).state is RunState.RUNNING for run in runs))
+    for run in runs:
+        (run.folder / "go").touch()
+    bench.finish(*runs)
+    environments = [json.loads((run.folder / "environment.json").read_text()) for run in runs]
+    assert {one["CUDA_VISIBLE_DEVICES"] for one in environments[:2]} == {"0", "1"}
+    assert sorted(one["CUDA_VISIBLE_DEVICES"] for one in environments) == ["0"] * 3 + ["1"] * 3
+    assert len({(one["CUDA_VISIBLE_DEVICES"], one["TURN_FILE"]) for one in environments}) == 2
+
+
 def test_many_runs_end_once_each(bench: Bench) -> None:
-    waiting = [queue(bench.ledger, bench.folder / f"many{n}", FINISH, num_gpus=1) for n in range(8)]
     bench.runner.prepare("proxy", 1, None)
+    waiting = [queue(bench.ledger, bench.folder / f"many{n}", FINISH, num_gpus=TURN_SHARE) for n in range(8)]
     reports: list[Progress | Finished] = []
     flying = 0
     while waiting or flying:
         while waiting and bench.runner.free_slots:
             bench.runner.submit(waiting.pop())
             flying += 1
-            assert flying <= 2
+            assert flying <= 2 * TURNS_PER_GPU
         news: Sequence[Progress | Finished] = bench.runner.wait(5.0)
         flying -= sum(isinstance(report, Finished) for report in news)
         reports += news

@@ -1,7 +1,12 @@
 """A real run, exported and executed again elsewhere: the same score to the last digit, and nearly so on two ranks."""
 
 import hashlib
+import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import brotli
@@ -9,13 +14,13 @@ import pytest
 
 from search.bundle import Bundle, bundle
 from search.child import process_tree
-from search.claim import Claim, Entry, Origin, SeedRun
-from search.run import Run
+from search.export.claim import Claim, Entry, Origin, SeedRun
+from search.export.folder import export
+from search.run import Run, read_outcome
 from search.spec_parts import Limits
-from search.submission import export
 from search.verify.check import verify
 from search.verify.finding import is_valid
-from search.verify.rerun import Rerun, read_result
+from search.verify.rerun import Rerun
 from trainer.config import Budget, Recipe
 from trainer.eval_config import EvalConfig
 from trainer.model_config import ModelConfig
@@ -53,9 +58,11 @@ def run_seed(made: Bundle, folder: Path, data: Path, seed: int) -> SeedRun:
         storage_url="",
     )
     with process_tree(run) as process:
-        outcome = read_result(folder, process.wait(timeout=120))
+        process.wait(timeout=120)
+    outcome = read_outcome(folder)
     assert isinstance(outcome, Measurement), outcome
-    return SeedRun(folder=folder, measurement=outcome, code_sha256=made.sha256)
+    log_sha256 = hashlib.sha256((folder / "train.log").read_bytes()).hexdigest()
+    return SeedRun(folder=folder, measurement=outcome, code_sha256=made.sha256, log_sha256=log_sha256)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +92,7 @@ def test_real_run_verifies(exported: Path) -> None:
     findings = verify(exported)
     assert is_valid(findings)
     # Honest remarks only: two seeds, and not the challenge's validation split.
-    assert {finding.rule for finding in findings} == {"seeds", "validation-split"}
+    assert {finding.rule for finding in findings} == {"bytes", "seeds", "validation-split"}
 
 
 def test_requirements_name_the_compressor(exported: Path) -> None:
@@ -99,6 +106,27 @@ def test_moved_folder_gives_its_own_digits_and_bytes(exported: Path, quickstart_
     notes = [finding.message for finding in findings if finding.rule == "rerun"]
     assert len(notes) == 1
     assert "the same digits" in notes[0]
+
+
+def test_the_readme_s_own_commands_give_the_same_digits(exported: Path, quickstart_data: Path, tmp_path: Path) -> None:
+    moved = Path(shutil.copytree(exported, tmp_path / "elsewhere"))
+    (tmp_path / "scratch").mkdir()
+    commands = re.findall(r"```bash\n(.*?)```", (moved / "README.md").read_text(), re.S)[0]
+    assert "pip install -r requirements.txt\n" in commands
+    commands = commands.replace("pip install", "true").replace(f"/path/to/{quickstart_data.name}", str(quickstart_data))
+    variables = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "TMPDIR": str(tmp_path / "scratch"),
+    }
+    subprocess.run(["bash", "-euc", commands], cwd=moved, env=variables, check=True, capture_output=True, timeout=240)
+    results = json.loads((moved / "submission.json").read_text())["seed_results"]
+    for seed, result in results.items():
+        (path,) = (tmp_path / "scratch").glob(f"*/seed{seed}/result.json")
+        again = json.loads(path.read_text())
+        for name in ("val_bpb", "val_loss", "artifact_bytes", "steps"):
+            assert again[name] == result[name]
+    assert verify(moved) == verify(exported), "nothing was written into the folder"
 
 
 def test_two_ranks_reproduce_it_nearly(exported: Path, quickstart_data: Path) -> None:

@@ -1,5 +1,6 @@
 """The launcher, with small programs in the trainer's place."""
 
+import hashlib
 import json
 import os
 import signal
@@ -127,6 +128,15 @@ def test_a_measurement_comes_back_and_is_in_the_ledger(ledger: Ledger, tmp_path:
     assert record.state is RunState.FINISHED
     assert (record.device, record.pid) == ("cpu", os.getpid())
     assert 0 < record.gpu_seconds == finished.gpu_seconds < 30
+
+
+def test_the_hash_of_the_log_it_left_is_in_the_ledger(ledger: Ledger, tmp_path: Path) -> None:
+    run = queue(ledger, tmp_path / "run", WRITE_RESULT + "pathlib.Path('train.log').write_text('done\\n')\nfinish()")
+    execute(run, QUICK)
+    assert ledger.get("run").log_sha256 == hashlib.sha256(b"done\n").hexdigest()
+    without = queue(ledger, tmp_path / "without", WRITE_RESULT + "finish()")
+    execute(without, QUICK)
+    assert ledger.get("without").log_sha256 == ""
 
 
 def test_the_trainers_own_failure_is_passed_on(ledger: Ledger, tmp_path: Path) -> None:

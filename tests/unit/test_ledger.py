@@ -242,5 +242,20 @@ def test_tables_of_a_newer_version_are_refused(tmp_path: Path) -> None:
         Ledger.open(f"sqlite:///{path}")
 
 
+def test_runs_of_an_older_version_are_kept_and_have_no_log_hash(tmp_path: Path) -> None:
+    path = tmp_path / "caddie.db"
+    ledger = Ledger.open(f"sqlite:///{path}")
+    ledger.insert(record())
+    ledger.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE caddie_runs DROP COLUMN log_sha256")
+        connection.execute("UPDATE caddie_alembic_version SET version_num = '0001'")
+    again = Ledger.open(f"sqlite:///{path}")
+    assert again.get("run-1") == record(log_sha256="")
+    again.start("run-1", "host", 17, "H100", 100.0)
+    assert again.finish("run-1", measurement(), 240.0, 400.0, "a" * 64)
+    assert again.get("run-1").log_sha256 == "a" * 64
+
+
 def test_shown_hides_the_password() -> None:
     assert shown("postgresql+psycopg://caddie:secret@host/db") == "postgresql+psycopg://caddie:***@host/db"

@@ -43,7 +43,7 @@ def test_a_settled_study_asks_for_no_machine(tmp_path: Path) -> None:
 
 def test_a_study_that_fits_no_machine_is_not_made(tmp_path: Path) -> None:
     class NoMachine(FakeRunner):
-        def prepare(self, rung: str, world_size: int, accelerator: str | None) -> int:
+        def prepare(self, rung: str, world_size: int, accelerator: str | None) -> float:
             raise RunnerError(f"rung {rung}: none")
 
     sim = machine(tmp_path)

@@ -1,7 +1,10 @@
 """Whole runs of the trainer on real text, in this process: what they write and how they fail."""
 
 import dataclasses
+import fcntl
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -46,8 +49,29 @@ def test_log_events_and_result_agree(place: Path) -> None:
     assert f"Total submission size int8+zlib: {result.artifact_bytes} bytes" in log
     assert f"model_params:{result.num_parameters}" in log
     assert "seed:7" in log
-    phases = [event["phase"] for event in events if event["event"] == "PhaseEntered"]
-    assert phases == ["setup", "warmup", "train", "quantize", "evaluate", "done"]
+    assert phases_of(place) == ["setup", "warmup", "train", "quantize", "evaluate", "done"]
+
+
+def phases_of(folder: Path) -> list[str]:
+    """The phases a run has entered so far."""
+    path = folder / "events.jsonl"
+    events = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [event["phase"] for event in events if event["event"] == "PhaseEntered"]
+
+
+def test_a_run_uses_a_shared_device_in_its_turns_only(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TURN_FILE", str(place / "gpu.turn"))
+    with (place / "gpu.turn").open("wb") as file, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        pending = pool.submit(measurement_of, place, TINY)
+        while "wait" not in phases_of(place) and not pending.done():
+            time.sleep(0.02)
+        time.sleep(0.3)
+        assert phases_of(place) == ["setup", "warmup", "wait"]
+        fcntl.flock(file, fcntl.LOCK_UN)
+        pending.result()
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it has let go
+    assert phases_of(place)[2:] == ["wait", "warmup", "train", "quantize", "wait", "evaluate", "done"]
 
 
 def test_two_runs_are_equal_bit_for_bit(place: Path) -> None:

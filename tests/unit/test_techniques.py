@@ -1,10 +1,13 @@
 """Recipes in words: every part that is on has its phrase."""
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from random_recipes import recipes
 
-from search.techniques import technique_phrases
+from search.technique import BASELINE
+from search.techniques import technique_phrases, techniques_by_part
 from spaces.fields import get_value, optional_parent, recipe_paths
 from spaces.recipes import named_recipe
 from trainer.config import Recipe
@@ -53,3 +56,31 @@ def test_every_part_that_is_on_adds_a_phrase(recipe: Recipe) -> None:
     assert {"ema", "model.xsa", "quant.gptq", "evaluation.lora"} <= sub_configs
     num_on = sum(get_value(recipe, path) is not None for path in sub_configs)
     assert len(technique_phrases(recipe)) >= len(technique_phrases(Recipe())) + num_on
+
+
+SOURCE = re.compile(rf"({re.escape(BASELINE)}|PR \d+|(.+ )?arXiv \d{{4}}\.\d{{4,5}}|Muon by Keller Jordan 2024|Caddie)")
+
+
+@settings(max_examples=60, deadline=None)
+@given(recipes())
+def test_every_technique_names_a_pull_request_or_a_paper(recipe: Recipe) -> None:
+    for part in techniques_by_part(recipe).values():
+        for technique in part:
+            assert all(SOURCE.fullmatch(one) for one in technique.source.split(", ")), technique
+
+
+@pytest.mark.parametrize(
+    ("name", "phrase", "source"),
+    [
+        ("pr163", "SwiGLU MLP of 768", "PR 163, arXiv 2002.05202"),
+        ("pr163", "rotary base 50,000", "PR 163, arXiv 2104.09864"),
+        ("pr122", "NorMuon and Adam", "PR 122, arXiv 2510.05491"),
+        ("record_1218", "query gains from 4 on", "PR 1218"),
+        ("record_1493", "XSA in all layers", "PR 265"),
+        ("record_1855", "sparse attention gates of scale 0.5", "PR 1787"),
+        ("record_1855", "LQER of rank 4 on 3 tensors", "PR 1851, arXiv 2402.02446"),
+    ],
+)
+def test_sources_of_known_techniques(name: str, phrase: str, source: str) -> None:
+    found = {one.phrase: one.source for part in techniques_by_part(named_recipe(name)).values() for one in part}
+    assert found[phrase] == source

@@ -11,8 +11,8 @@ from synthetic_runs import log_of, make_claim, make_run, measurement_of, packed_
 
 from search.bundle import bundle, pack
 from search.errors import SubmissionError
+from search.export.folder import export
 from search.spec_parts import Limits
-from search.submission import export
 from search.verify.check import verify
 from search.verify.finding import Finding, Severity, is_valid
 from search.verify.log import EXPECTED, NEEDED, read_log
@@ -57,8 +57,22 @@ def refused_by(folder: Path) -> list[str]:
     return rules(findings, Severity.REFUSE)
 
 
+def problems(folder: Path, rerun: Rerun | None = None) -> list[Finding]:
+    """Findings but for the note on where the bytes were taken from, which every folder gets."""
+    return [finding for finding in verify(folder, rerun) if finding.rule != "bytes"]
+
+
 def test_valid_folder_passes(folder: Path) -> None:
-    assert verify(folder) == []
+    assert problems(folder) == []
+
+
+def test_bytes_are_those_of_the_weight_file_where_there_is_one(folder: Path) -> None:
+    [note] = verify(folder)
+    assert (note.rule, note.severity) == ("bytes", Severity.NOTE)
+    assert "23 of weights by weights_seed1337.bin" in note.message
+    for path in folder.glob("weights_seed*.bin"):
+        path.unlink()
+    assert "23 of weights by train_seed1337.log" in verify(folder)[0].message
 
 
 def test_missing_folder_is_an_error(tmp_path: Path) -> None:
@@ -108,9 +122,16 @@ def test_json_must_be_an_object(folder: Path, text: str) -> None:
     assert refused_by(folder) == ["json"]
 
 
-@pytest.mark.parametrize("key", ["author", "github_id", "name", "date", "val_bpb", "bytes_total"])
+@pytest.mark.parametrize("key", ["author", "github_id", "name", "date", "val_bpb"])
 def test_required_fields(folder: Path, key: str) -> None:
     edit_json(folder, lambda values: values.pop(key))
+    assert refused_by(folder) == ["json"]
+
+
+def test_bytes_are_required_under_some_name(folder: Path) -> None:
+    edit_json(folder, lambda values: values.pop("bytes_total"))
+    assert rules(problems(folder), Severity.NOTE) == ["json"]
+    edit_json(folder, lambda values: [one.pop("artifact_bytes") for one in values["seed_results"].values()])
     assert refused_by(folder) == ["json"]
 
 
@@ -125,23 +146,32 @@ def test_required_fields(folder: Path, key: str) -> None:
         ("val_bpb", True),
         ("bytes_total", 1.5),
         ("bytes_code", "1"),
-        ("seeds", {"7": 1}),
-        ("seeds", ["7"]),
+        ("seeds", "7"),
+        ("seeds", ["x"]),
         ("seed_results", [1]),
-        ("seed_results", {"7": 1.2}),
+        ("seed_results", {"7": "1.2"}),
         ("seed_results", {"7": {"val_bpb": "1.2"}}),
         ("seed_results", {"7": {"val_loss": 1.2}}),
         ("compliance", True),
-        ("base_pr", "#1"),
+        ("track", 10),
+        ("val_loss", "2.0"),
     ],
 )
 def test_field_types(folder: Path, key: str, value: object) -> None:
     edit_json(folder, lambda values: values.update({key: value}))
     findings = verify(folder)
-    assert rules(findings, Severity.REFUSE) == ["json"]
+    assert findings[0].severity is Severity.REFUSE
+    assert findings[0].rule == "json"
     assert findings[0].message.startswith(key)
     assert findings[0].line is not None
     assert f'"{key}"' in (folder / "submission.json").read_text().splitlines()[findings[0].line - 1]
+
+
+@pytest.mark.parametrize(("key", "value"), [("base_pr", "#1"), ("seeds", ["7", "42", "1337"]), ("blurb", 1)])
+def test_types_that_hide_nothing_are_reviewed(folder: Path, key: str, value: object) -> None:
+    edit_json(folder, lambda values: values.update({key: value}))
+    assert [finding.rule for finding in problems(folder)] == ["json"]
+    assert is_valid(verify(folder))
 
 
 def test_optional_fields_may_be_missing(folder: Path) -> None:
@@ -150,7 +180,7 @@ def test_optional_fields_may_be_missing(folder: Path) -> None:
     values = json.loads(path.read_text())
     mean = sum(round(result["val_bpb"], 8) for result in values["seed_results"].values()) / 3
     path.write_text(json.dumps({key: value for key, value in values.items() if key in required} | {"val_bpb": mean}))
-    assert verify(folder) == []
+    assert problems(folder) == []
 
 
 # ---- seeds and logs
@@ -189,37 +219,49 @@ def test_log_of_another_seed(folder: Path) -> None:
 
 def test_fewer_than_three_seeds_of_a_record_are_reviewed(tmp_path: Path) -> None:
     out = export(make_claim(tmp_path, make_run(tmp_path / "run1", 1)), tmp_path / "out")
+    edit_json(out, lambda values: values.update(track="10min_16mb"))
     assert rules(verify(out), Severity.REVIEW) == ["seeds"]
+    edit_json(out, lambda values: values.update(track="non-record-16mb"))
+    assert rules(verify(out), Severity.REVIEW) == []
 
 
+# The line, or lines, that say something; without weights in the log, those of the file beside it count.
 SAMPLE_LINES = {
-    "seed": "seed:",
-    "weight_bytes": "Serialized model",
-    "code_bytes": "Code size",
-    "total_bytes": "Total submission size",
-    "val_bpb": "final_sliding_window_exact",
-    "val_loss": "final_sliding_window_exact",
-    "eval_ms": "final_sliding_window val_loss",
-    "train_shards": "train_loader",
-    "val_tokens": "val_loader",
-    "train_loss": "step:1/",
-    "stopped_step": "stopping_early",
-    "peak_memory_mib": "peak memory",
-    "roundtrip_bpb": "final_int8_zlib_roundtrip_exact",
+    "seed": ("seed:",),
+    "weight_bytes": ("Serialized model", "Total submission size"),
+    "code_bytes": ("Code size",),
+    "total_bytes": ("Total submission size",),
+    "train_shards": ("train_loader",),
+    "val_tokens": ("val_loader",),
+    "train_loss": ("step:1/",),
+    "steps": ("stopping_early", "step:"),
+    "train_ms": ("stopping_early", "step:"),
+    "peak_memory_mib": ("peak memory",),
+    "val_bpb": ("final_",),
+    "roundtrip_bpb": ("final_int8_zlib_roundtrip",),
 }
 
 
 @pytest.mark.parametrize("name", [*NEEDED, *EXPECTED])
 def test_log_lines(folder: Path, name: str) -> None:
     path = folder / "train_seed7.log"
-    start = SAMPLE_LINES.get(name)
-    drop = (lambda line: line.startswith(start)) if start else (lambda line: "train_time" in line)
-    path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if not drop(line)))
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not line.startswith(SAMPLE_LINES[name])))
     assert name in read_log(path.read_text()).missing((*NEEDED, *EXPECTED))
     findings = verify(folder)
     expected = Severity.REFUSE if name in NEEDED else Severity.REVIEW
     assert "log-lines" in rules(findings, expected)
-    assert is_valid(findings) == (name not in NEEDED)
+    if name not in {"steps", "val_bpb"}:
+        assert is_valid(findings) == (name not in NEEDED)
+
+
+def test_time_that_is_not_logged_is_reviewed_in_the_open_track(folder: Path) -> None:
+    path = folder / "train_seed7.log"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not line.startswith(SAMPLE_LINES["train_ms"])))
+    edit_json(folder, lambda values: values.update(track="non-record-16mb"))
+    assert is_valid(verify(folder))
+    assert rules(verify(folder), Severity.REVIEW) == ["log-lines"]
 
 
 def test_score_that_is_not_a_number_is_missing(folder: Path) -> None:
@@ -307,7 +349,7 @@ def oversize(folder: Path, extra: int) -> Path:
 
 def test_sixteen_million_bytes_and_not_one_more(tmp_path: Path) -> None:
     assert is_valid(verify(oversize(tmp_path, 0)))
-    with pytest.raises(SubmissionError, match="expected at most 16000000 bytes of code and weights, got 16000001"):
+    with pytest.raises(SubmissionError, match=r"expected at most 16000000 .*bytes.*, got 16000001"):
         (tmp_path / "more").mkdir()
         oversize(tmp_path / "more", 1)
 
@@ -331,7 +373,7 @@ def test_time_limit_of_the_record_track(folder: Path, key: str) -> None:
     edit_json(folder, lambda values: values["seed_results"]["7"].update({key: 600.1}))
     assert refused_by(folder) == ["compliance", "time-limit"]
     edit_json(folder, lambda values: values.update(track="non-record-16mb", compliance={}))
-    assert rules(verify(folder), Severity.NOTE) == ["time-limit"]
+    assert rules(problems(folder), Severity.NOTE) == ["time-limit"]
     assert is_valid(verify(folder))
 
 
@@ -378,7 +420,7 @@ def broken_code(folder: Path, code: str, *, is_packed: bool = True) -> list[Find
             result["artifact_bytes"] = len(packed) + 23
 
     edit_json(out, count)
-    return verify(out)
+    return problems(out)
 
 
 NETWORK = [
@@ -392,8 +434,8 @@ NETWORK = [
     "from torch import hub\n",
 ]
 PROCESSES = [
-    "import subprocess\n",
-    "from subprocess import run\n",
+    "import subprocess\nsubprocess.run(['ls'])\n",
+    "from subprocess import run\nrun('ls')\n",
     "import os\nos.system('ls')\n",
     "from os import popen\n",
     "import os\nos.execv('a', ['a'])\n",
@@ -424,13 +466,13 @@ def test_names_that_only_look_like_it_pass(tmp_path: Path) -> None:
 
 def test_another_wrapper_is_read_as_it_lies_there(tmp_path: Path) -> None:
     code = "import base64, zlib\nexec(zlib.decompress(base64.b85decode('abc')))\n"
-    assert rules(broken_code(tmp_path, code, is_packed=False), Severity.REVIEW) == ["opaque"]
+    assert rules(broken_code(tmp_path, code, is_packed=False), Severity.REFUSE) == ["opaque"]
 
 
 @pytest.mark.parametrize("is_packed", [True, False])
 def test_code_that_is_not_python(tmp_path: Path, is_packed: bool) -> None:
     findings = broken_code(tmp_path, "def f(:\n", is_packed=is_packed)
-    assert rules(findings, Severity.REFUSE) == ["code"]
+    assert rules(findings, Severity.REFUSE) == ["opaque" if is_packed else "code"]
 
 
 @pytest.mark.parametrize("name", ["helper.py", "helper.so", "helper/__init__.py"])
@@ -463,7 +505,7 @@ def test_readable_copy_of_another_program(folder: Path) -> None:
 
 def test_readable_copy_may_have_comments(folder: Path) -> None:
     edit(folder / "train_gpt_readable.py", "def run():", 'def run():  # why\n    """Docs."""')
-    assert verify(folder) == []
+    assert problems(folder) == []
 
 
 def test_requirement_left_out_is_reviewed(tmp_path: Path) -> None:
@@ -471,18 +513,18 @@ def test_requirement_left_out_is_reviewed(tmp_path: Path) -> None:
         tmp_path,
         "import torch\nimport flash_attn.cute\ntry:\n    import brotli\nexcept ImportError:\n    brotli = None\n",
     )
-    assert verify(out) == []
+    assert problems(out) == []
     edit(out / "requirements.txt", "flash-attn\n", "")
     findings = verify(out)
     assert rules(findings, Severity.REVIEW) == ["requirements"]
     (out / "requirements.txt").write_text("# torch\nFlash-Attn>=4  # kernels\n")
-    assert [finding.message.split(",")[0] for finding in verify(out)] == ["expected torch"]
+    assert [finding.message.split(",")[0] for finding in problems(out)] == ["expected torch"]
 
 
 def test_real_trainer_passes_the_static_checks(tmp_path: Path) -> None:
     made = bundle(Recipe(), Budget(train_seconds=600.0, world_size=8))
     runs = [make_run(tmp_path / f"run{seed}", seed, made.packed) for seed in (1, 2, 3)]
-    assert verify(export(make_claim(tmp_path, *runs, source=made.source), tmp_path / "out")) == []
+    assert problems(export(make_claim(tmp_path, *runs, source=made.source), tmp_path / "out")) == []
 
 
 # ---- running it again
@@ -501,7 +543,7 @@ def test_nothing_is_executed_unless_asked(tmp_path: Path) -> None:
 
 
 def test_rerun_gives_the_same_digits(folder: Path, rerun: Rerun) -> None:
-    findings = verify(folder, rerun)
+    findings = problems(folder, rerun)
     assert rules(findings, Severity.NOTE) == ["rerun"]
     assert len(findings) == 1
     assert "the same digits" in findings[0].message
@@ -516,7 +558,7 @@ def test_rerun_of_a_log_that_is_not_named_after_its_seed(folder: Path, rerun: Re
 
 
 def test_rerun_with_nothing_to_compare_with(folder: Path, rerun: Rerun) -> None:
-    edit(folder / "train_seed7.log", "final_sliding_window_exact", "final_sliding_window_rounded")
+    edit(folder / "train_seed7.log", "final_", "step:1/2 ")
     findings = verify(folder, rerun)
     assert rules(findings, Severity.REFUSE) == ["log-lines"]
     assert "rerun" not in [finding.rule for finding in findings]
@@ -541,7 +583,7 @@ def test_rerun_leaves_the_folder_alone(folder: Path, rerun: Rerun) -> None:
 
 
 def test_rerun_of_chosen_seeds(folder: Path, rerun: Rerun) -> None:
-    findings = verify(folder, Rerun(data_path=rerun.data_path, world_size=1, seeds=[1337, 42]))
+    findings = problems(folder, Rerun(data_path=rerun.data_path, world_size=1, seeds=[1337, 42]))
     assert [finding.file for finding in findings] == ["train_seed1337.log", "train_seed42.log"]
     with pytest.raises(SubmissionError, match="expected one of"):
         verify(folder, Rerun(data_path=rerun.data_path, seeds=[3]))

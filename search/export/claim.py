@@ -1,10 +1,13 @@
 """What a submission claims: whose it is, where the search found it, and the runs that measured it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
 
+from search.errors import SubmissionError
+from search.export.track import Track
 from search.spec_parts import Limits
 from search.techniques import technique_phrases
 from trainer.config import Budget, Recipe
@@ -17,6 +20,28 @@ TRACK_ARTIFACT_BYTES = 16_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Reference:
+    """The score to beat.
+
+    Attributes:
+        loss: nats per token of the submission's own tokenizer; None where bpb is given.
+        bpb: bits per byte; None where loss is given.
+    """
+
+    loss: float | None = None
+    bpb: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [value for value in (self.loss, self.bpb) if value is not None]
+        if len(given) != 1:
+            raise SubmissionError(
+                f"reference: expected either a loss in nats or bits per byte, got {len(given)} of them"
+            )
+        if not (math.isfinite(given[0]) and given[0] > 0):
+            raise SubmissionError(f"reference: expected a positive number, got {given[0]}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
     """How the submission is listed.
 
@@ -25,6 +50,7 @@ class Entry:
         date: YYYY-MM-DD.
         blurb: one paragraph; "" takes the summary of techniques.
         base_pr: pull request it builds on.
+        reference: the score it is tested against; a record needs one.
     """
 
     author: str
@@ -33,6 +59,31 @@ class Entry:
     name: str = ""
     blurb: str = ""
     base_pr: int | None = None
+    track: Track = Track.NON_RECORD
+    reference: Reference | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeftOut:
+    """A seed that the study file names and that has no feasible result.
+
+    Attributes:
+        artifact_bytes: of a measured but infeasible run; None where nothing was measured.
+    """
+
+    seed: int
+    reason: str
+    artifact_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RankCorrelation:
+    """Spearman's correlation of the recipes measured in two rungs that follow each other; None for fewer than three."""
+
+    low: str
+    high: str
+    recipes: int
+    spearman: float | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +95,10 @@ class Origin:
         gpu_hours: that the study has spent.
         data_path: folder of shards the runs used; only its name and dataset.json are shown.
         seeds: that the study file names for the rung.
+        unfeasible: why seeds of the rung have no feasible result, by seed.
+        lost: attempts at the recipe in this rung that measured nothing and were repeated, a line each.
+        num_recipes: measured in the rung, the submitted one among them.
+        rank_correlations: between the study's rungs, as caddie status has them.
         source: readable trainer with comments, as bundle made it; shipped only if it packs to the code that ran.
     """
 
@@ -58,7 +113,16 @@ class Origin:
     data_path: Path
     tokenizer_path: Path
     seeds: Sequence[int] = ()
+    unfeasible: Mapping[int, LeftOut] = field(default_factory=dict[int, LeftOut])
+    lost: Sequence[str] = ()
+    num_recipes: int = 1
+    rank_correlations: Sequence[RankCorrelation] = ()
     source: str | None = None
+
+    @property
+    def cap_bytes(self) -> int:
+        """What an artifact may take: the challenge's cap, or the study's own where that is smaller."""
+        return min(self.limits.artifact_bytes, TRACK_ARTIFACT_BYTES)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,12 +131,14 @@ class SeedRun:
 
     Attributes:
         folder: holds train_gpt.py, train.log and weights.bin.
-        code_sha256: of the file that ran, as the ledger knows it.
+        code_sha256: of the file that ran, as the ledger had it before the run started.
+        log_sha256: of the log as the run ended; "" where the ledger was older than such hashes.
     """
 
     folder: Path
     measurement: Measurement
     code_sha256: str
+    log_sha256: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,13 +190,25 @@ class Claim:
         return "; ".join(sorted({f"{one.world_size} x {one.device}" for one in self.measurements}))
 
     @property
+    def is_record(self) -> bool:
+        """Whether it is claimed as a record; whether it may be, search.export.record says."""
+        return self.entry.track is Track.RECORD
+
+    @property
     def track(self) -> str:
-        """The record track for runs on 8 H100 in its time and over the whole validation split, else the open one."""
-        is_record = self.origin.budget.eval_tokens is None and all(
-            one.world_size == 8 and "H100" in one.device and max(one.train_seconds, one.eval_seconds) <= TRACK_SECONDS
-            for one in self.measurements
-        )
-        return RECORD_TRACK if is_record else OPEN_TRACK
+        """The track as submission.json names it."""
+        return RECORD_TRACK if self.is_record else OPEN_TRACK
+
+    @property
+    def left_out(self) -> list[LeftOut]:
+        """Seeds that the study file names and the claim has no run of."""
+        measured = {one.seed for one in self.measurements}
+        reasons = self.origin.unfeasible
+        return [
+            reasons.get(seed) or LeftOut(seed=seed, reason="never measured")
+            for seed in self.origin.seeds
+            if seed not in measured
+        ]
 
     @property
     def techniques(self) -> str:

@@ -4,7 +4,7 @@ import ast
 import sys
 from typing import Any
 
-from search.claim import TRACK_ARTIFACT_BYTES, TRACK_SECONDS, Claim
+from search.export.claim import TRACK_ARTIFACT_BYTES, TRACK_SECONDS, Claim
 from search.trainer_text import imports_of
 from trainer.result import Measurement
 from trainer.store_config import Compressor
@@ -12,6 +12,10 @@ from trainer.store_config import Compressor
 # Packages whose name on PyPI is not the name they are imported by.
 PYPI_NAMES = {"flash_attn": "flash-attn", "yaml": "pyyaml"}
 COMPRESSOR_PACKAGES = {Compressor.ZSTD: "zstandard", Compressor.BROTLI: "brotli"}
+PROVIDED = frozenset({"numpy", "sentencepiece", "torch"})  # what every environment of the challenge has
+# What the review of the code in search.verify refuses. Export has the finished folder reviewed and keeps none that is
+# refused, so of a folder that exists these are so: by the code that ran, and with adaptation as without.
+REVIEWED = ("no_slot", "no_pre_quant_ttt", "no_etlb", "no_ngram_cache", "score_first_ttt")
 
 
 def submission_fields(claim: Claim) -> dict[str, Any]:
@@ -33,7 +37,7 @@ def submission_fields(claim: Claim) -> dict[str, Any]:
         "bytes_total": claim.artifact_bytes,
         "bytes_code": measurements[0].code_bytes,
         "hardware": claim.hardware,
-        "pytorch_version": measurements[0].torch_version,
+        "pytorch_version": "; ".join(sorted({one.torch_version for one in measurements})),
         "technique_summary": claim.techniques,
         "compliance": compliance(measurements),
         "base_pr": claim.entry.base_pr,
@@ -54,17 +58,13 @@ def seed_result(one: Measurement) -> dict[str, float | int]:
 
 
 def compliance(measurements: list[Measurement]) -> dict[str, bool]:
-    """The challenge's rules, one by one. The trainer adapts nothing while it scores, so the last five hold anyway."""
+    """The challenge's rules, one by one: limits as measured, the rest as reviewed."""
     return {
         "train_under_600s": all(one.train_seconds <= TRACK_SECONDS for one in measurements),
         "artifact_under_16mb": all(one.artifact_bytes <= TRACK_ARTIFACT_BYTES for one in measurements),
         "eval_under_600s": all(one.eval_seconds <= TRACK_SECONDS for one in measurements),
         "three_seeds": len(measurements) >= 3,
-        "no_slot": True,
-        "no_pre_quant_ttt": True,
-        "no_etlb": True,
-        "no_ngram_cache": True,
-        "score_first_ttt": True,
+        **dict.fromkeys(REVIEWED, True),
     }
 
 
@@ -78,8 +78,8 @@ def library_roots(tree: ast.Module) -> set[str]:
     return roots - set(sys.stdlib_module_names)
 
 
-def requirements(claim: Claim, code: str) -> str:
-    """requirements.txt: what the trainer imports, and the compressor's package; torch as measured.
+def needed_packages(claim: Claim, code: str) -> tuple[str, ...]:
+    """What pip must install, with torch and the compressors as measured: another version may pack to other bytes.
 
     Args:
         code: the trainer's source, unpacked.
@@ -88,9 +88,32 @@ def requirements(claim: Claim, code: str) -> str:
     names = {PYPI_NAMES.get(root, root) for root in library_roots(ast.parse(code))}
     # A local version such as 2.13.0+cpu is on no index.
     versions = {"torch": measurement.torch_version.split("+")[0]}
-    if package := COMPRESSOR_PACKAGES.get(claim.origin.recipe.compressor):
-        names.add(package)
-        versions[package] = measurement.compressor_version  # another one may pack to other bytes
-    lines = [f"{name}=={versions[name]}" if name in versions else name for name in sorted(names)]
+    packages = compressor_packages(claim.origin.recipe.compressor, measurement.compressor_version)
+    names |= packages.keys()
+    versions |= packages
+    return tuple(f"{name}=={versions[name]}" if name in versions else name for name in sorted(names))
+
+
+def compressor_packages(compressor: Compressor, version: str) -> dict[str, str]:
+    """Packages of a compressor with their versions.
+
+    Args:
+        version: as measured; for BEST, names and versions of all that were tried.
+    """
+    if compressor is not Compressor.BEST:
+        return {package: version for name, package in COMPRESSOR_PACKAGES.items() if name is compressor}
+    tried = dict(one.split(" ", 1) for one in version.split(", ") if " " in one)
+    return {package: tried[name.value] for name, package in COMPRESSOR_PACKAGES.items() if name.value in tried}
+
+
+def requirements(claim: Claim, code: str) -> str:
+    """requirements.txt; "" where every environment of the challenge has all that the code needs.
+
+    Args:
+        code: the trainer's source, unpacked.
+    """
+    needed, measurement = needed_packages(claim, code), claim.measurements[0]
+    if all(package.partition("==")[0] in PROVIDED for package in needed):
+        return ""
     head = f"# Measured with Python {measurement.python_version}, torch {measurement.torch_version}."
-    return "\n".join([head, *lines]) + "\n"
+    return "\n".join([head, *needed]) + "\n"
