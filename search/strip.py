@@ -7,21 +7,22 @@ writes f-strings that only its own version of Python reads.)
 import ast
 import io
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from search.errors import BundleError
 from search.trainer_text import is_string_statement
 
+Parse = Callable[[str], ast.Module]
 Scope = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
-def program(text: str) -> str:
+def program(text: str, parse: Parse = ast.parse) -> str:
     """A text that two sources share if they differ in comments, docstrings and formatting only.
 
     Raises:
         SyntaxError: text is not Python.
     """
-    tree = ast.parse(text)
+    tree = parse(text)
     for node in scopes(tree):
         kept = [inner for inner in node.body if not is_string_statement(inner)]
         node.body = kept if kept or isinstance(node, ast.Module) else [ast.Pass()]
@@ -58,11 +59,15 @@ def strip(source: str) -> str:
     return text
 
 
-def is_same_program(text: str, other: str) -> bool:
-    """Whether two texts are Python and differ in comments, docstrings and formatting only."""
+def is_same_program(text: str, other: str, parse: Parse = ast.parse) -> bool:
+    """Whether two texts are Python and differ in comments, docstrings and formatting only.
+
+    Args:
+        parse: raises a SyntaxError for what it takes for no Python.
+    """
     try:
-        return program(text) == program(other)
-    except (SyntaxError, ValueError):
+        return program(text, parse) == program(other, parse)
+    except (SyntaxError, ValueError, RecursionError):
         return False
 
 

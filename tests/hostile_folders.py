@@ -118,6 +118,10 @@ REFUSED: Mapping[str, tuple[str, Case]] = {
     ),
     "code of many tokens": ("code size", lambda folder, size: (folder / CODE).write_text("a;" * (size // 2))),
     "code with NUL": ("code", lambda folder, _: add(folder, CODE, b"\n\0\n")),
+    "readable copy nested deep": (
+        "readable-copy size",
+        lambda folder, size: (folder / "train_gpt_readable.py").write_text("-" * size + "1"),
+    ),
     "link out": ("links", lambda folder, _: link(folder, "secret", "/etc/passwd")),
     "code is a link out": ("links", lambda folder, _: link(folder, CODE, "/dev/zero")),
     "link to itself": ("links", lambda folder, _: link(folder, "loop", "loop")),

@@ -93,7 +93,7 @@ def readable_findings(folder: Path, code: str) -> Iterator[Finding]:
     """A readable copy is the code that is shipped, apart from comments and docstrings."""
     for name in READABLE_FILES:
         path = folder / name
-        if path.is_file() and not is_same_program(read_text(path), code):
+        if path.is_file() and not is_same_program(read_text(path), code, parse):
             # Others renamed and minified what they shipped; ours are the same program or something is wrong.
             severity = REFUSE if name == READABLE_FILES[0] else REVIEW
             yield Finding(

@@ -325,6 +325,7 @@ def test_slots_count_what_still_fits(bench: Bench) -> None:
 
 def test_runs_that_take_turns_spread_over_the_gpus_first(bench: Bench) -> None:
     """And each set of three locks one file, which the other GPU's runs do not."""
+    bench.runner.prepare("proxy", 1, None)
     runs = [bench.submit(f"turn{n}", WAIT, num_gpus=TURN_SHARE) for n in range(2)]
     wait_for(lambda: all(bench.ledger.get(run.run_id).state is RunState.RUNNING for run in runs))
     runs += [bench.submit(f"turn{n}", WAIT, num_gpus=TURN_SHARE) for n in range(2, 6)]

@@ -177,3 +177,12 @@ def test_any_bytes_are_answered(valid: Path, tmp_path_factory: pytest.TempPathFa
     folder = Path(shutil.copytree(valid, tmp_path_factory.mktemp("any") / "out"))
     (folder / name).write_bytes(data)
     assert all(finding.message for finding in verify(folder))
+
+
+def test_readable_copies_for_python_312_are_compared(folder: Path) -> None:
+    code = 'def run():\n    print(f"{", ".join(["a"])}")\n\n\nrun()\n'
+    (folder / CODE).write_text(code)
+    (folder / "train_gpt_readable.py").write_text(f"# Why.\n{code}")
+    assert not {"code", "readable-copy"} & {finding.rule for finding in verify(folder)}
+    (folder / "train_gpt_readable.py").write_text(code.replace("run", "walk"))
+    assert "readable-copy" in {finding.rule for finding in verify(folder)}

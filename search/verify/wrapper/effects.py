@@ -2,6 +2,7 @@
 
 import ast
 import io
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -88,21 +89,21 @@ class Effects(Evaluator):
             "builtins.delattr": lambda *_: None,
         }
 
+    @abstractmethod
     def execute(self, text: str) -> None:
         """Take note of code that is executed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def note(self, what: str, why: str, node: ast.AST | None = None) -> None:
         """Note something executed that cannot be read."""
-        raise NotImplementedError
 
+    @abstractmethod
     def run_function(self, function: Function, arguments: list[Any], keywords: dict[str, Any]) -> Any:
         """What a function of the code returns."""
-        raise NotImplementedError
 
+    @abstractmethod
     def expression(self, text: str) -> Any:
         """What eval returns."""
-        raise NotImplementedError
 
     def call(self, function: object, arguments: list[Any], keywords: dict[str, Any], node: ast.AST) -> Any:
         """What a call returns."""

@@ -2,6 +2,7 @@
 
 import ast
 import builtins
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,7 +24,7 @@ from search.verify.wrapper.values import (
 )
 
 
-class Evaluator:
+class Evaluator(ABC):
     """Computes expressions. What it cannot raises an OpaqueError that says why.
 
     Attributes:
@@ -35,9 +36,9 @@ class Evaluator:
         self.budget = Budget()
         self.files: dict[str, Any] = {}
 
+    @abstractmethod
     def call(self, function: object, arguments: list[Any], keywords: dict[str, Any], node: ast.AST) -> Any:
         """What a call returns."""
-        raise NotImplementedError
 
     def evaluate(self, node: ast.AST, scope: Scope) -> Any:
         """The value of an expression."""

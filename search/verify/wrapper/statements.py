@@ -3,6 +3,7 @@
 import ast
 import base64
 import lzma
+from abc import abstractmethod
 from contextlib import suppress
 from typing import Any
 
@@ -79,9 +80,9 @@ class Statements(Effects):
         self.taken: dict[ast.If, set[bool]] = {}
         self.depth = self.stops = 0
 
+    @abstractmethod
     def taint(self) -> None:
         """Note that the text does something besides unpacking another."""
-        raise NotImplementedError
 
     def block(self, statements: list[ast.stmt], scope: Scope) -> None:
         """Follow statements; what one of them assigns is unknown where it cannot be computed."""
