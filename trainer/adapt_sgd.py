@@ -27,7 +27,8 @@ def restored_weights(model: Gpt) -> Generator[None]:
         yield
     finally:
         for parameter, (weight, takes_gradients) in zip(model.parameters(), before, strict=True):
-            parameter.data.copy_(weight)
+            with torch.no_grad():
+                parameter.copy_(weight)
             parameter.requires_grad_(takes_gradients)
             parameter.grad = None
 

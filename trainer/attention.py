@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.documents import Documents, attend
-from trainer.layers import LayerLora, Linear, rms_norm
+from trainer.layers import LayerLora, Linear, copied_map, gained_norm, low_rank_map, rms_norm
 from trainer.model_config import GATE_CHANNELS, GateConfig, GateForm, ModelConfig, XsaForm
 from trainer.rotary import Rotation, rotate
 
@@ -37,19 +37,33 @@ class Attention(nn.Module):
         self.gate = None if config.gate is None else nn.Parameter(gate_start(config, config.gate.form, generator))
         has_xsa = config.xsa is not None and layer >= config.num_layers - config.xsa.last_layers
         self.xsa = config.xsa.form if config.xsa is not None and has_xsa else None
+        self.gains_first = False
+        self.register_buffer("joint_copy", None, persistent=False)
+        self.joint_copy: Tensor | None
 
     def forward(
-        self, x_BTD: Tensor, rotation: Rotation, documents: Documents, values: Tensor | None, lora: LayerLora
+        self,
+        x_BTD: Tensor,
+        rotation: Rotation,
+        documents: Documents,
+        values: Tensor | None,
+        lora: LayerLora,
+        scale_D: Tensor | None = None,
     ) -> Tensor:
         """(B, T, D) to (B, T, D).
 
         Args:
             values: (B, T, K * E), added to the tokens' own.
+            scale_D: of the outputs.
         """
-        q_BTHE = self.c_q(x_BTD, lora.q).unflatten(-1, (self.num_heads, -1))
-        k_BTKE = self.c_k(x_BTD, lora.k).unflatten(-1, (self.num_kv_heads, -1))
-        v_BTKE = self.c_v(x_BTD, lora.v).unflatten(-1, (self.num_kv_heads, -1))
-        q_BTHE = rotate(rms_norm(q_BTHE), rotation) * self.q_gain.to(x_BTD.dtype)[:, None]
+        q, k, v = self.projected(x_BTD, lora)
+        q_BTHE = q.unflatten(-1, (self.num_heads, -1))
+        k_BTKE = k.unflatten(-1, (self.num_kv_heads, -1))
+        v_BTKE = v.unflatten(-1, (self.num_kv_heads, -1))
+        if self.gains_first:
+            q_BTHE = rotate(gained_norm(q_BTHE, self.q_gain), rotation)
+        else:
+            q_BTHE = rotate(rms_norm(q_BTHE), rotation) * self.q_gain.to(x_BTD.dtype)[:, None]
         k_BTKE = rotate(rms_norm(k_BTKE), rotation)
         if values is not None:
             v_BTKE = v_BTKE + values.view_as(v_BTKE)
@@ -58,7 +72,24 @@ class Attention(nn.Module):
             y_BTHE = without_own_value(y_BTHE, v_BTKE, self.xsa)
         if self.gate is not None and self.gate_config is not None:
             y_BTHE = y_BTHE * head_gate(x_BTD, self.gate, self.gate_config)[..., None]
-        return self.proj(y_BTHE.flatten(2), lora.out)
+        y_BTD = y_BTHE.flatten(2)
+        return self.proj(y_BTD, lora.out) if scale_D is None else self.proj.scaled(y_BTD, scale_D, lora.out)
+
+    @property
+    def joint_maps(self) -> tuple[Linear, ...]:
+        """The maps that read the same input, which copies of their weights let run as one product."""
+        return self.c_q, self.c_k, self.c_v
+
+    def projected(self, x_BTD: Tensor, lora: LayerLora) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, heads joined."""
+        if self.joint_copy is None:
+            return self.c_q(x_BTD, lora.q), self.c_k(x_BTD, lora.k), self.c_v(x_BTD, lora.v)
+        weights = [linear.weight for linear in self.joint_maps]
+        joint = copied_map(x_BTD, self.joint_copy, None, *weights)
+        q, k, v = joint.split([len(weight) for weight in weights], dim=-1)
+        q = q if lora.q is None else q + low_rank_map(x_BTD, lora.q)
+        k = k if lora.k is None else k + low_rank_map(x_BTD, lora.k)
+        return q, k, v if lora.v is None else v + low_rank_map(x_BTD, lora.v)
 
 
 def without_own_value(y_BTHE: Tensor, v_BTKE: Tensor, form: XsaForm) -> Tensor:

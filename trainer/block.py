@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from trainer.attention import Attention
 from trainer.documents import Documents
+from trainer.fused_mix import fused_mix
 from trainer.initialize import resid_mix_start
 from trainer.layers import LayerLora, low_rank_map, rms_norm
 from trainer.mlp import new_mlp
@@ -61,14 +62,15 @@ class Block(nn.Module):
         self.register_buffer("norm_scale", scale, persistent=False)
         self.norm_scale: Tensor | None
         self.is_parallel = layer >= first_parallel_layer(config, ParallelForm.GPT_J)
+        self.fuses_mix = False
 
     def forward(self, x_BTD: Tensor, given: Pass) -> Tensor:
         """The stream after this layer. Source: attention and MLP beside each other, GPT-J and PR 1412."""
-        x_BTD = self.mixed(with_skip(x_BTD, given.skip), given)
+        x_BTD, normalized_BTD = self.entered(x_BTD, given.skip, given)
         if self.is_parallel:
-            return x_BTD + self.attended(x_BTD, given) + self.fed(x_BTD, given)
-        x_BTD = x_BTD + self.attended(x_BTD, given)
-        return x_BTD + self.fed(x_BTD, given)
+            return x_BTD + self.attended(normalized_BTD, given) + self.fed(normalized_BTD, given)
+        x_BTD = x_BTD + self.attended(normalized_BTD, given)
+        return x_BTD + self.fed(self.normalized(x_BTD), given)
 
     def lanes(
         self, attn_BTD: Tensor, mlp_BTD: Tensor, post_22: Tensor, resid_2: Tensor, given: Pass
@@ -82,33 +84,37 @@ class Block(nn.Module):
         Source: PR 1529.
         """
         attn_BTD = with_skip(attn_BTD, given.skip)
-        attended_BTD = self.attended(self.mixed(attn_BTD, given), given)
-        fed_BTD = self.fed(mlp_BTD, given)
+        attended_BTD = self.attended(self.entered(attn_BTD, None, given)[1], given)
+        fed_BTD = self.fed(self.normalized(mlp_BTD), given)
         post, resid = post_22.to(attn_BTD.dtype), resid_2.to(attn_BTD.dtype)
         return (
             resid[0] * attn_BTD + post[0, 0] * attended_BTD + post[1, 0] * fed_BTD,
             resid[1] * mlp_BTD + post[0, 1] * attended_BTD + post[1, 1] * fed_BTD,
         )
 
-    def mixed(self, x_BTD: Tensor, given: Pass) -> Tensor:
-        """The stream with its share of the embedding."""
-        mix = self.resid_mix.to(x_BTD.dtype)
-        return mix[0] * x_BTD + mix[1] * given.x0_BTD
+    def entered(self, x_BTD: Tensor, skip: Skip | None, given: Pass) -> tuple[Tensor, Tensor]:
+        """The stream with a skip and its share of the embedding, and what attention reads of that."""
+        if not self.fuses_mix:
+            mix = self.resid_mix.to(x_BTD.dtype)
+            x_BTD = mix[0] * with_skip(x_BTD, skip) + mix[1] * given.x0_BTD
+            return x_BTD, self.normalized(x_BTD)
+        kept_D, added_D = self.resid_mix
+        if skip is None:
+            return fused_mix(x_BTD, given.x0_BTD, None, self.resid_mix, self.norm_scale)
+        stream, pushed = shares_of(skip)
+        weights_3D = torch.stack((kept_D * stream, added_D, kept_D * pushed))
+        return fused_mix(x_BTD, given.x0_BTD, skip.pushed_BTD, weights_3D, self.norm_scale)
 
-    def attended(self, x_BTD: Tensor, given: Pass) -> Tensor:
+    def attended(self, normalized_BTD: Tensor, given: Pass) -> Tensor:
         """What attention adds to a stream."""
-        y_BTD = self.attn(self.normalized(x_BTD), given.rotation, given.documents, given.values_BTW, given.lora)
-        return self.attn_scale.to(x_BTD.dtype) * y_BTD
+        return self.attn(normalized_BTD, given.rotation, given.documents, given.values_BTW, given.lora, self.attn_scale)
 
-    def fed(self, x_BTD: Tensor, given: Pass) -> Tensor:
+    def fed(self, normalized_BTD: Tensor, given: Pass) -> Tensor:
         """What the MLP adds to a stream."""
-        normalized = self.normalized(x_BTD)
-        y_BTD = self.mlp(normalized)
+        y_BTD = self.mlp(normalized_BTD, self.mlp_scale)
         if given.lora.mlp is not None:
-            y_BTD = y_BTD + low_rank_map(normalized, given.lora.mlp)
-        if self.dropout:
-            y_BTD = F.dropout(y_BTD, self.dropout, self.training)
-        return self.mlp_scale.to(x_BTD.dtype) * y_BTD
+            y_BTD = y_BTD + self.mlp_scale.to(y_BTD.dtype) * low_rank_map(normalized_BTD, given.lora.mlp)
+        return F.dropout(y_BTD, self.dropout, self.training) if self.dropout else y_BTD
 
     def normalized(self, x_BTD: Tensor) -> Tensor:
         """What attention and MLP read, smaller in deeper layers where the config says so (PR 315)."""
@@ -124,6 +130,15 @@ def with_skip(x_BTD: Tensor, skip: Skip | None) -> Tensor:
     if skip.gate_D is None:
         return x_BTD + added_BTD
     return torch.lerp(added_BTD, x_BTD, torch.sigmoid(skip.gate_D.to(x_BTD.dtype)))
+
+
+def shares_of(skip: Skip) -> tuple[Tensor | float, Tensor]:
+    """What with_skip multiplies the stream and what was pushed by, a number a channel in float32."""
+    weight_D = skip.factor * skip.weight_D
+    if skip.gate_D is None:
+        return 1.0, weight_D
+    gate_D = torch.sigmoid(skip.gate_D)
+    return gate_D, (1.0 - gate_D) * weight_D
 
 
 def pass_block(block: Block, x_BTD: Tensor, given: Pass) -> Tensor:

@@ -27,6 +27,7 @@ def describe(recipe: Recipe, budget: Budget, environment: Environment, model: Gp
         f"val_loader:shards pattern=fineweb_val_*.bin tokens:{num_val_tokens}",
         f"model_params:{model.num_parameters}",
         f"world_size:{environment.world_size} compute_dtype:{environment.compute_dtype}",
+        f"fast_paths:{','.join(model.fast.named) or 'none'}",
         f"attention_mode:gqa num_heads:{recipe.model.num_heads} num_kv_heads:{recipe.model.num_kv_heads}",
         f"tie_embeddings:True embed_lr:{optim.embed_lr} matrix_lr:{optim.matrix_lr} scalar_lr:{optim.scalar_lr}",
         f"train_batch_tokens:{schedule.train_batch_tokens} train_seq_len:{schedule.train_seq_len} "

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from trainer.clip import largest_code
 from trainer.errors import DivergedError
+from trainer.fast import FastPaths
 from trainer.layers import Linear
 from trainer.model import Gpt
 
@@ -37,8 +38,10 @@ def collect_hessians(model: Gpt, batches: Iterable[Tensor], document_mask: bool)
             width = module.weight.size(1)
             hessians[f"{name}.weight"] = module.weight.new_zeros(width, width)
             handles.append(module.register_forward_pre_hook(partial(add_inputs, hessians[f"{name}.weight"])))
-    was_training = model.training
+    was_training, fast = model.training, model.fast
     model.eval()
+    # Hooks see the inputs of maps that run as modules of their own, which those of the fast paths do not.
+    model.take(FastPaths())
     try:
         # Hooks see what eager modules get; graphs compiled without them would not call them.
         with torch.compiler.set_stance("force_eager"):
@@ -46,6 +49,7 @@ def collect_hessians(model: Gpt, batches: Iterable[Tensor], document_mask: bool)
                 add_gram(hessians["tok_emb"], model(ids_BT, True, document_mask))
     finally:
         model.train(was_training)
+        model.take(fast)
         for handle in handles:
             handle.remove()
     return hessians

@@ -3,7 +3,7 @@
 Shapes: B batch, T time, O output and I input width, R rank.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from trainer.initialize import matrix_start
 from trainer.model_config import MatrixInit
 
+NORM_EPS = 2.0**-23  # what torch takes for rms_norm of bfloat16 and float32, whose sums are float32
 BOS_ID = 1  # before every document; the challenge's tokenizers all have it here
 
 
@@ -47,7 +48,11 @@ class Lora(NamedTuple):
 
 
 class Linear(nn.Module):
-    """A bias-free linear map whose weight is float32 and is cast to its input's format at use."""
+    """A bias-free linear map whose weight is float32 and is cast to its input's format at use.
+
+    Attributes:
+        copy_OI: the weight, in the format of its inputs, times the scale that scaled gets; see copies.py.
+    """
 
     def __init__(
         self,
@@ -61,11 +66,90 @@ class Linear(nn.Module):
         super().__init__()
         shape = (out_features, in_features)
         self.weight = nn.Parameter(torch.zeros(shape) if starts_at_zero else matrix_start(*shape, init, generator))
+        self.register_buffer("copy_OI", None, persistent=False)
+        self.copy_OI: Tensor | None
+        self.copy_is_scaled = False
 
     def forward(self, x: Tensor, low_rank: LowRank | None = None) -> Tensor:
         """(..., I) to (..., O); with an addition, (B, T, I) to (B, T, O)."""
-        y = F.linear(x, self.weight.to(x.dtype))
+        assert self.copy_OI is None or not self.copy_is_scaled
+        if self.copy_OI is None:
+            y = F.linear(x, self.weight.to(x.dtype))
+        else:
+            y = copied_map(x, self.copy_OI, None, self.weight)
         return y if low_rank is None else y + low_rank_map(x, low_rank)
+
+    def scaled(self, x: Tensor, scale_O: Tensor, low_rank: LowRank | None = None) -> Tensor:
+        """The same times a learned scale of each output."""
+        scale = scale_O.to(x.dtype)
+        if self.copy_OI is None:
+            return scale * self(x, low_rank)
+        y = copied_map(x, self.copy_OI, scale_O, self.weight)
+        return y if low_rank is None else y + scale * low_rank_map(x, low_rank)
+
+
+class CopiedMap(torch.autograd.Function):
+    """A linear map by a copy of its weights, with gradients of the weights themselves.
+
+    The copy holds the rows of one or more weights, each row times its scale if there is one. A scale's gradient is read
+    off the weight's, so that neither the unscaled outputs nor their gradient are ever written.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, copy_OI: Tensor, scale_O: Tensor | None, *weights: Tensor) -> Tensor:
+        """(..., I) to (..., O)."""
+        ctx.save_for_backward(x, copy_OI, scale_O, *weights)
+        return F.linear(x, copy_OI)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of the input, the scale and the weights; none of the copy."""
+        x, copy_OI, scale_O, *weights = ctx.saved_tensors
+        g_NO = gradients[0].flatten(0, -2)
+        g_x = (g_NO @ copy_OI).view(x.shape)
+        g_OI = (g_NO.mT @ x.flatten(0, -2)).to(weights[0].dtype)
+        if scale_O is None:
+            return g_x, None, None, *g_OI.split([len(weight) for weight in weights])
+        return g_x, None, (g_OI * weights[0]).sum(1), scale_O[:, None] * g_OI
+
+
+def copied_map(x: Tensor, copy_OI: Tensor, scale_O: Tensor | None, *weights: Tensor) -> Tensor:
+    """CopiedMap as a function: (..., I) to (..., O)."""
+    y = CopiedMap.apply(x, copy_OI, scale_O, *weights)
+    assert isinstance(y, Tensor)
+    return y
+
+
+class GainedNorm(torch.autograd.Function):
+    """Heads over their root mean squares, times a gain a head, in float32 inside.
+
+    The product of a head with its gradient is what the norm's gradient and the gain's both need: computed once for
+    both, neither the head nor its gradient is read again for the gain.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x_BTHE: Tensor, gain_H: Tensor) -> Tensor:
+        """(B, T, H, E) to the same."""
+        wide = x_BTHE.float()
+        root_BTH1 = torch.rsqrt(wide.square().mean(-1, keepdim=True) + NORM_EPS)
+        ctx.save_for_backward(x_BTHE, root_BTH1, gain_H)
+        return (wide * root_BTH1 * gain_H[:, None]).to(x_BTHE.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of the heads and the gains."""
+        x_BTHE, root_BTH1, gain_H = ctx.saved_tensors
+        g, unit = gradients[0].float(), x_BTHE.float() * root_BTH1
+        along_BTH1 = (g * unit).sum(-1, keepdim=True)
+        g_x = root_BTH1 * gain_H[:, None] * (g - unit * (along_BTH1 / x_BTHE.size(-1)))
+        return g_x.to(x_BTHE.dtype), along_BTH1.sum((0, 1, 3))
+
+
+def gained_norm(x_BTHE: Tensor, gain_H: Tensor) -> Tensor:
+    """GainedNorm as a function."""
+    y = GainedNorm.apply(x_BTHE, gain_H)
+    assert isinstance(y, Tensor)
+    return y
 
 
 def rms_norm(x: Tensor) -> Tensor:

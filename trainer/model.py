@@ -11,10 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.block import Block, Pass, Skip, first_parallel_layer, pass_block, pass_lanes
+from trainer.copies import WeightCopies
 from trainer.documents import Documents, documents_of
 from trainer.embeddings import Bigram, Smear, ValueEmbed
+from trainer.fast import FastPaths
+from trainer.fused_losses import fused_nll
 from trainer.initialize import embedding_start
 from trainer.layers import LayerLora, Lora, LowRank, low_rank_map, rms_norm
+from trainer.mlp import SquaredMlp
 from trainer.model_config import ModelConfig, ParallelForm, SmearForm
 from trainer.rotary import rotation_of
 
@@ -59,6 +63,20 @@ class Gpt(nn.Module):
         self.lane_resid = nn.Parameter(torch.full((layers, 2), LANE_RESID)) if has_lanes else None
 
         self.parts = Parts(self.embed, pass_block, pass_lanes, self.losses)
+        self.fast, self.copies = FastPaths(), WeightCopies(self, compute_dtype)
+
+    def take(self, fast: FastPaths) -> None:
+        """Take fast paths from here on, and no others. The model lies on its device already."""
+        self.fast = fast
+        if fast.copies:
+            self.copies.make()
+        else:
+            self.copies.drop()
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            block.fuses_mix, block.attn.gains_first = fast.mix, fast.gain
+            if isinstance(block.mlp, SquaredMlp):
+                block.mlp.is_fused = fast.mlp and fast.copies and block.mlp.can_be_fused
 
     def compile_parts(self, backend: str | Callable[..., Any] = "inductor") -> None:
         """Run compiled parts from here on.
@@ -90,6 +108,8 @@ class Gpt(nn.Module):
 
     def stream(self, ids_BT: Tensor, is_looped: bool, document_mask: bool, lora: Lora | None) -> Tensor:
         """The stream (B, T, D) after the last layer."""
+        if self.fast.copies:
+            self.copies.refresh()
         order = self.config.layer_order(is_looped)
         num_pushing = len(order) // 2
         x0_BTD = self.parts.embed(ids_BT)
@@ -147,12 +167,15 @@ class Gpt(nn.Module):
         gate_D = None if self.skip_gates is None else self.skip_gates[index]
         return Skip(pushed_BTD, self.skip_weights[index], gate_D, factor)
 
+    def raw_logits(self, hidden: Tensor, head: LowRank | None) -> Tensor:
+        """Logits (..., V) of hidden states (..., D) in their format, without the softcap."""
+        raw = F.linear(hidden, self.tok_emb.to(hidden.dtype))
+        return raw if head is None else raw + low_rank_map(hidden, head)
+
     def logits(self, hidden: Tensor, head: LowRank | None = None) -> Tensor:
         """Softcapped float32 logits (..., V) of hidden states (..., D)."""
         cap = self.config.logit_softcap
-        raw = F.linear(hidden, self.tok_emb.to(hidden.dtype))
-        raw = raw if head is None else raw + low_rank_map(hidden, head)
-        return cap * torch.tanh(raw.float() / cap)
+        return cap * torch.tanh(self.raw_logits(hidden, head).float() / cap)
 
     def token_losses(
         self, ids_BT: Tensor, targets_BT: Tensor, num_scored: int, document_mask: bool, lora: Lora | None = None
@@ -167,6 +190,10 @@ class Gpt(nn.Module):
 
     def losses(self, x_BSD: Tensor, targets_BS: Tensor, reduction: str, head: LowRank | None) -> Tensor:
         """Negative log-likelihood in nats of a stream: (B, S), or with the reduction mean their mean."""
+        if self.fast.losses:
+            raw_NV = self.raw_logits(rms_norm(x_BSD), head).flatten(0, 1)
+            losses_N = fused_nll(raw_NV, targets_BS.flatten(), self.config.logit_softcap)
+            return losses_N.view(targets_BS.shape) if reduction == "none" else losses_N.mean()
         logits_NV = self.logits(rms_norm(x_BSD), head).flatten(0, 1)
         losses = F.cross_entropy(logits_NV, targets_BS.flatten(), reduction=reduction)
         return losses.view(targets_BS.shape) if reduction == "none" else losses

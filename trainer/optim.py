@@ -24,7 +24,7 @@ class Optimizer:
         matrices = [parameter for name, parameter in named if is_matrix(name)]
         scalars = [parameter for name, parameter in named if not (is_table(name) or is_matrix(name))]
         newton_schulz_dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-        self.muon = Muon(matrices, config, newton_schulz_dtype)
+        self.muon = Muon(matrices, config, newton_schulz_dtype, model.fast.muon)
         self.adam = torch.optim.AdamW(
             [
                 {"params": tables, "peak_lr": config.embed_lr, "weight_decay": config.embed_weight_decay},
@@ -42,6 +42,8 @@ class Optimizer:
         for group in self.adam.param_groups:
             group["lr"] = group["peak_lr"] * lr_scale
         self.adam.step()
+        # Fused Adam changes weights without saying so, and copies of them are made anew only where something says so.
+        torch.autograd.graph.increment_version([p for group in self.adam.param_groups for p in group["params"]])
         self.muon.step(self.config.matrix_lr * lr_scale, momentum)
         self.zero_grad()
 

@@ -21,6 +21,7 @@ from trainer.describe import describe
 from trainer.environment import Environment
 from trainer.evaluate import Score, Scorer
 from trainer.events import Emit, Packed, Phase, PhaseEntered, Scored, TrainStopped, Validated
+from trainer.fast import fast_paths_of
 from trainer.loop import MICRO_BATCH_TOKENS, SETTLING_STEPS, WARMUP_STEPS, Trained, Trainer, train
 from trainer.model import Gpt, new_model
 from trainer.quantize import StoredTensor
@@ -83,6 +84,7 @@ class Session:
         )
         model = new_model(self.recipe.model, self.environment.compute_dtype, self.environment.seed)
         model.to(self.environment.device)
+        model.take(fast_paths_of(self.environment.device, self.environment.compute_dtype))
         if self.environment.is_compiled:
             model.compile_parts()
         self.emit(describe(self.recipe, self.budget, self.environment, model, len(val_tokens) - 1))

@@ -6,6 +6,7 @@ from tiny_models import APRIL, MARCH, TINY
 from torch import Tensor
 
 from trainer.documents import Documents, attend, bounds_of, documents_of, mask_of
+from trainer.fast import FastPaths
 from trainer.layers import BOS_ID
 from trainer.model import new_model
 from trainer.model_config import ModelConfig
@@ -68,7 +69,8 @@ def test_dropout_inside_bounds_keeps_the_mean() -> None:
 
 
 @pytest.mark.parametrize("config", [TINY, APRIL, MARCH], ids=["baseline", "april", "march"])
-def test_a_compiled_model_inside_documents_is_close_to_eager_float32(config: ModelConfig) -> None:
+@pytest.mark.parametrize("is_fast", [False, True])
+def test_a_compiled_model_inside_documents_is_close_to_eager_float32(config: ModelConfig, is_fast: bool) -> None:
     """One graph for batches with other documents, forward and backward."""
     models = [new_model(config, dtype, 0).cuda() for dtype in (torch.float32, torch.bfloat16)]
     for model in models:
@@ -76,6 +78,8 @@ def test_a_compiled_model_inside_documents_is_close_to_eager_float32(config: Mod
             for name, parameter in sorted(model.named_parameters()):
                 generator = torch.Generator("cuda").manual_seed(len(name))
                 parameter.add_(torch.randn(parameter.shape, device="cuda", generator=generator), alpha=0.05)
+    if is_fast:
+        models[1].take(FastPaths(copies=True, mlp=True, mix=True, gain=True, losses=True))
     models[1].compile_parts()
     for bos_share in (0.002, 0.01):
         ids = packed_ids(bos_share)

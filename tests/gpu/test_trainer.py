@@ -12,6 +12,7 @@ import torch
 from search.bundle import bundle
 from trainer.config import Budget, Recipe
 from trainer.eval_config import EvalConfig
+from trainer.fast import FastPaths
 from trainer.model import new_model
 from trainer.model_config import ModelConfig
 from trainer.muon import orthogonalize, triples_of
@@ -29,7 +30,8 @@ SMALL_RECIPE = Recipe(
 )
 
 
-def test_compiled_bf16_loss_and_gradients_are_close_to_eager_float32() -> None:
+@pytest.mark.parametrize("is_fast", [False, True])
+def test_compiled_bf16_loss_and_gradients_are_close_to_eager_float32(is_fast: bool) -> None:
     ids = torch.randint(1024, (4, 513), generator=torch.Generator().manual_seed(0)).cuda()
     models = [new_model(SMALL, dtype, 0).cuda() for dtype in (torch.float32, torch.bfloat16)]
     for model in models:
@@ -38,6 +40,8 @@ def test_compiled_bf16_loss_and_gradients_are_close_to_eager_float32() -> None:
                 if name.endswith("proj.weight"):
                     parameter.normal_(0, 0.02, generator=torch.Generator("cuda").manual_seed(1))
     reference = models[0].loss(ids[:, :-1], ids[:, 1:], False, False)
+    if is_fast:
+        models[1].take(FastPaths(copies=True, mlp=True, mix=True, gain=True, losses=True))
     models[1].compile_parts()
     fast = models[1].loss(ids[:, :-1], ids[:, 1:], False, False)
     assert abs(float(fast.detach() - reference.detach())) < 5e-3 * float(reference.detach())
