@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench.surrogate_space import BUDGETS, CURVE_POINTS, PATHS, TRAIN_TOKENS, sobol_recipes
+from bench.surrogate_breeding import bred_recipes
+from bench.surrogate_space import BUDGETS, CURVE_POINTS, TRAIN_TOKENS, sobol_recipes
+from bench.surrogate_table import COLUMNS, CURVE, KEYS, MEASURED, RUNS_FILE
 from torch import Tensor
 
 from search.bundle import FlatTrainer, bundle, flatten, trainer_folder
@@ -33,14 +35,6 @@ from trainer.loop import Trained, Trainer
 from trainer.main import failure_of
 from trainer.phases import Session
 from trainer.result import Measurement
-
-KEYS = ("recipe", "fidelity", "seed")
-MEASURED = (
-    *("val_bpb", "pre_quant_val_bpb", "weight_bytes", "code_bytes", "train_seconds", "eval_seconds", "steps"),
-    "num_parameters",
-)
-CURVE = tuple(f"train_loss_{point + 1}" for point in range(CURVE_POINTS))
-COLUMNS = (*KEYS, "train_tokens", *PATHS, "failure", *MEASURED, *CURVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +85,18 @@ def discard(event: Event) -> None:
     """Print nothing of the run."""
 
 
-def jobs_of(count: int, repeated: int, seeds: int) -> Iterator[Job]:
-    """Every recipe at every fidelity, cheapest first, then the first few of them again from other seeds."""
-    recipes = list(enumerate(sobol_recipes(count)))
-    for number, (values, recipe) in recipes:
-        yield from (Job(number, values, recipe, fidelity, 0) for fidelity in range(len(BUDGETS)))
-    for number, (values, recipe) in recipes[:repeated]:
-        for seed in range(1, seeds + 1):
+def sampled_jobs(count: int, repeated: int, seeds: int) -> Iterator[Job]:
+    """Every recipe at every fidelity, cheapest first; the first few of them also from other seeds."""
+    for number, (values, recipe) in enumerate(sobol_recipes(count)):
+        for seed in range(seeds + 1 if number < repeated else 1):
             yield from (Job(number, values, recipe, fidelity, seed) for fidelity in range(len(BUDGETS)))
+
+
+def bred_jobs(table: Path, generation: int) -> list[Job]:
+    """The children of the runs that the table has by now, at every fidelity."""
+    with table.open(newline="") as file:
+        children = list(bred_recipes(list(csv.DictReader(file)), generation))
+    return [Job(*child, fidelity, 0) for child in children for fidelity in range(len(BUDGETS))]
 
 
 def execute(job: Job, trainer: FlatTrainer, environment: Environment, folder: Path) -> dict[str, Any]:
@@ -170,14 +168,17 @@ def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="dataset with a vocabulary of 512")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("surrogate_runs.csv"))
-    parser.add_argument("--recipes", type=int, default=208, help="from the start of the sequence")
+    parser.add_argument("--out", type=Path, default=RUNS_FILE)
+    parser.add_argument("--recipes", type=int, default=200, help="from the start of the sequence")
     parser.add_argument("--repeated", type=int, default=16, help="recipes that run from more seeds")
     parser.add_argument("--seeds", type=int, default=3, help="more seeds")
+    parser.add_argument("--generations", type=int, default=3, help="of recipes bred from the best before them")
     arguments = parser.parse_args()
     data = arguments.data
     environment = open_environment({"DATA_PATH": str(data), "TOKENIZER_PATH": str(data / "tokenizer.model")})
-    run_all(list(jobs_of(arguments.recipes, arguments.repeated, arguments.seeds)), arguments.out, environment)
+    run_all(list(sampled_jobs(arguments.recipes, arguments.repeated, arguments.seeds)), arguments.out, environment)
+    for generation in range(1, arguments.generations + 1):
+        run_all(bred_jobs(arguments.out, generation), arguments.out, environment)
 
 
 if __name__ == "__main__":

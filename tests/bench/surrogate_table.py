@@ -1,0 +1,63 @@
+"""The table of real runs: its columns, and its lines with numbers as numbers."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.surrogate_features import Features, features_of
+from bench.surrogate_space import CURVE_POINTS, PATHS
+
+RUNS_FILE = Path(__file__).with_name("surrogate_runs.csv")
+KEYS = ("recipe", "fidelity", "seed")
+MEASURED = (
+    *("val_bpb", "pre_quant_val_bpb", "weight_bytes", "code_bytes", "train_seconds", "eval_seconds", "steps"),
+    "num_parameters",
+)
+CURVE = tuple(f"train_loss_{point + 1}" for point in range(CURVE_POINTS))
+COLUMNS = (*KEYS, "train_tokens", *PATHS, "failure", *MEASURED, *CURVE)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A line of the table.
+
+    Attributes:
+        recipe: its number; bred ones start at surrogate_breeding.FIRST_NUMBER.
+        values: what a trial suggests for the recipe, as text.
+        measured: numbers by column; none where the run failed.
+    """
+
+    recipe: int
+    fidelity: int
+    seed: int
+    values: Mapping[str, str]
+    features: Features
+    measured: Mapping[str, float]
+
+
+def read_runs(path: Path = RUNS_FILE) -> list[Run]:
+    """The lines of a table.
+
+    Raises:
+        ValueError: a line is not whole.
+    """
+    with path.open(newline="") as file:
+        return [run_of(row) for row in csv.DictReader(file)]
+
+
+def run_of(row: Mapping[str, str]) -> Run:
+    """A line's run.
+
+    Raises:
+        ValueError: it is not whole.
+    """
+    values = {name: row[name] for name in PATHS if row[name]}
+    measured = {} if row["failure"] else {name: float(row[name]) for name in (*MEASURED, *CURVE)}
+    recipe, fidelity, seed = (int(row[key]) for key in KEYS)
+    return Run(recipe, fidelity, seed, values, features_of(values), measured)
+
+
+def at_fidelity(runs: Sequence[Run], fidelity: int) -> list[Run]:
+    """The runs of one fidelity that measured something."""
+    return [run for run in runs if run.fidelity == fidelity and run.measured]
