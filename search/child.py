@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
+from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 
 import psutil
@@ -57,6 +58,10 @@ def child_environment(run: Run, inherited: Mapping[str, str]) -> dict[str, str]:
     else:
         # Ray leaves every GPU visible to a task that asked for none. One thread a process is bit-exact.
         kept |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    bytecode = bytecode_folder()
+    if bytecode is not None and "PYTHONPYCACHEPREFIX" not in kept:
+        kept.pop("PYTHONDONTWRITEBYTECODE", None)
+        kept["PYTHONPYCACHEPREFIX"] = str(bytecode)
     if Need.of(run).is_shared:
         kept["TURN_FILE"] = str(turn_file(inherited.get("CUDA_VISIBLE_DEVICES", "")))
     return kept | dict(run.environment)
@@ -75,6 +80,14 @@ def harmless_environment() -> dict[str, str]:
 def harmless(inherited: Mapping[str, str]) -> dict[str, str]:
     """Those variables that an untrusted program may see."""
     return {name: value for name, value in inherited.items() if name in HARMLESS_VARIABLES}
+
+
+def bytecode_folder() -> Path | None:
+    """Where runs keep compiled modules if the installation keeps none: to compile torch's anew takes 8 s a run."""
+    torch = find_spec("torch")
+    if torch is None or torch.origin is None or Path(cache_from_source(torch.origin)).exists():
+        return None
+    return Path.home() / ".cache" / "caddie" / "bytecode"
 
 
 def turn_file(devices: str) -> Path:

@@ -52,6 +52,10 @@ class WeightCopies:
         for linear in self.linears:
             linear.copy_OI = None
 
+    def forget(self) -> None:
+        """Copy at the next refresh, whether something has changed or not."""
+        self.versions = []
+
     @torch.no_grad()
     def refresh(self) -> None:
         """Copy anew if a weight or a scale has changed since the last time.

@@ -122,6 +122,7 @@ class Session:
         if self.environment.turn_path is not None:
             self.enter(Phase.WARMUP)
         if self.environment.is_compiled:
+            trainer.capture_passes()
             trainer.warm_up(SETTLING_STEPS)
         if self.budget.train_seconds is None:
             return 0.0

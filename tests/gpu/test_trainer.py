@@ -4,21 +4,26 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from search.bundle import bundle
 from trainer.config import Budget, Recipe
+from trainer.environment import open_environment
 from trainer.eval_config import EvalConfig
-from trainer.fast import FastPaths
+from trainer.fast import FastPaths, fast_paths_of
+from trainer.loop import Trainer
 from trainer.model import new_model
-from trainer.model_config import ModelConfig
+from trainer.model_config import LoopConfig, ModelConfig
 from trainer.muon import orthogonalize, triples_of
 from trainer.result import Measurement, outcome_from_dict
+from trainer.schedule import variant_at
 from trainer.store_config import QuantConfig
-from trainer.train_config import NewtonSchulz, ScheduleConfig
+from trainer.train_config import NewtonSchulz, QatConfig, ScheduleConfig
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 SMALL = ModelConfig(num_layers=4, model_dim=256, num_heads=4, num_kv_heads=2)
@@ -41,7 +46,7 @@ def test_compiled_bf16_loss_and_gradients_are_close_to_eager_float32(is_fast: bo
                     parameter.normal_(0, 0.02, generator=torch.Generator("cuda").manual_seed(1))
     reference = models[0].loss(ids[:, :-1], ids[:, 1:], False, False)
     if is_fast:
-        models[1].take(FastPaths(copies=True, mlp=True, mix=True, gain=True, losses=True))
+        models[1].take(FastPaths(copies=True, mlp=True, mix=True, heads=True, losses=True))
     models[1].compile_parts()
     fast = models[1].loss(ids[:, :-1], ids[:, 1:], False, False)
     assert abs(float(fast.detach() - reference.detach())) < 5e-3 * float(reference.detach())
@@ -59,6 +64,39 @@ def test_orthogonalize_in_bf16_keeps_singular_values_in_the_same_band() -> None:
     singular = torch.linalg.svdvals(orthogonalize(update, triples_of(NewtonSchulz.QUINTIC, 5), torch.bfloat16).float())
     assert singular.max() < 1.3
     assert singular.median() > 0.65
+
+
+def loss_and_gradients(trainer: Trainer, batch: tuple[Tensor, Tensor], progress: float) -> list[Tensor]:
+    loss = trainer.accumulate(*batch, variant_at(progress, trainer.recipe))
+    assert loss is not None
+    found = [loss, *(p.grad.clone() for p in trainer.optimizer.parameters if p.grad is not None)]
+    trainer.optimizer.zero_grad()
+    return found
+
+
+@pytest.mark.parametrize("micro_sequences", [64, 24, 32])  # of 64: one graph, three of two sizes, two
+def test_captured_passes_give_the_gradients_of_passes_launched_kernel_by_kernel(
+    micro_sequences: int, quickstart_data: Path
+) -> None:
+    looped = replace(SMALL, loop=LoopConfig(first_layer=1, last_layer=2, passes=2, start_fraction=0.4))
+    recipe = replace(SMALL_RECIPE, model=looped, qat=QatConfig(start_fraction=0.7))
+    variables = {"DATA_PATH": str(quickstart_data), "TOKENIZER_PATH": str(quickstart_data / "tokenizer.model")}
+    model = new_model(recipe.model, torch.bfloat16, 0).cuda()
+    model.take(fast_paths_of(torch.device("cuda"), torch.bfloat16))
+    model.compile_parts()
+    trainer = Trainer(model, recipe, open_environment(variables), lambda _event: None)
+    trainer.micro_sequences = micro_sequences
+    for progress in (0.0, 0.3, 0.5, 0.6, 0.8, 0.9):  # between two of them the weights change
+        batch = trainer.loader.next_batch()
+        trainer.captured = None
+        expected = loss_and_gradients(trainer, batch, progress)
+        trainer.capture_passes()
+        for got in (loss_and_gradients(trainer, batch, progress), loss_and_gradients(trainer, batch, progress)):
+            for slow, quick in zip(expected, got, strict=True):
+                assert (slow - quick).norm() < 1e-2 * slow.norm() + 1e-6
+        assert trainer.captured is not None
+        assert len(trainer.captured.captured) == -(-64 // micro_sequences)
+        trainer.step(progress)
 
 
 def execute(folder: Path, data: Path, budget: Budget, command: list[str]) -> Measurement:

@@ -414,6 +414,17 @@ def test_a_gpu_run_keeps_the_gpus_that_ray_gave_it(tmp_path: Path) -> None:
     assert "OMP_NUM_THREADS" not in environment
 
 
+def test_modules_are_compiled_once_for_all_runs_where_the_installation_keeps_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.child.cache_from_source", lambda _source: str(tmp_path / "nothing"))
+    environment = child_environment(a_run(tmp_path), {"PYTHONDONTWRITEBYTECODE": "1"})
+    assert environment["PYTHONPYCACHEPREFIX"] == str(Path.home() / ".cache" / "caddie" / "bytecode")
+    assert "PYTHONDONTWRITEBYTECODE" not in environment
+    mine = {"PYTHONPYCACHEPREFIX": "/mine"}
+    assert child_environment(a_run(tmp_path), mine)["PYTHONPYCACHEPREFIX"] == "/mine"
+
+
 def test_the_working_trees_trainer_is_not_on_the_childs_path(tmp_path: Path) -> None:
     (tmp_path / "repository" / "trainer").mkdir(parents=True)
     (tmp_path / "repository" / "trainer" / "config.py").touch()

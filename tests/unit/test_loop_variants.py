@@ -13,7 +13,8 @@ from trainer.config import Budget, Recipe
 from trainer.environment import Environment
 from trainer.events import Event, WarmupStep
 from trainer.gptq import collect_hessians
-from trainer.loop import Stopwatch, Trainer, train
+from trainer.loop import Trainer, train
+from trainer.pace import Stopwatch
 from trainer.schedule import slowdown, variant_at
 from trainer.train_config import Loader, QatConfig, QatForm, SwaConfig
 
@@ -42,7 +43,7 @@ def test_a_switch_acts_in_compiled_code(tmp_path: Path, recipe: Recipe) -> None:
     """Traced before the switch, code that holds it as a constant would go on without it."""
     write_tokens(tmp_path)
     eager, compiled = trainer_of(tmp_path, recipe), trainer_of(tmp_path, recipe)
-    compiled.loss = torch.compile(compiled.model.loss, backend="eager", fullgraph=True, dynamic=False)
+    compiled.model.loss = torch.compile(compiled.model.loss, backend="eager", fullgraph=True, dynamic=False)
     batch = eager.loader.next_batch()
     losses: list[float] = []
     for progress in (0.0, 0.49, 0.5, 1.0):
@@ -84,14 +85,14 @@ def test_every_variant_is_warmed_up(tmp_path: Path) -> None:
     write_tokens(tmp_path)
     trainer = trainer_of(tmp_path, EVERYTHING)
     seen: list[tuple[bool, bool]] = []
-    real_loss, exact = trainer.loss, trainer.model.tok_emb
+    real_loss, exact = trainer.model.loss, trainer.model.tok_emb
 
-    def watched_loss(ids: Tensor, targets: Tensor, is_looped: bool, document_mask: bool) -> Tensor:
+    def watched_loss(ids_BT: Tensor, targets_BT: Tensor, is_looped: bool, document_mask: bool) -> Tensor:
         is_noisy = trainer.stored_weights is not None and len(trainer.stored_weights.exact) > 0
         seen.append((is_looped, is_noisy))
-        return real_loss(ids, targets, is_looped, document_mask)
+        return real_loss(ids_BT, targets_BT, is_looped, document_mask)
 
-    trainer.loss = watched_loss
+    trainer.model.loss = watched_loss
     trainer.warm_up(2)
     assert trainer.model.tok_emb is exact
     assert seen == [(False, False)] * 2 + [(True, False)] * 2 + [(True, True)] * 2
@@ -101,7 +102,7 @@ def test_nothing_is_compiled_while_the_clock_runs(tmp_path: Path) -> None:
     """Not for a variant, nor because Hessians were gathered between, nor for swapped weights."""
     write_tokens(tmp_path)
     trainer = trainer_of(tmp_path, EVERYTHING)
-    trainer.loss = torch.compile(trainer.model.loss, backend="eager", fullgraph=True, dynamic=False)
+    trainer.model.loss = torch.compile(trainer.model.loss, backend="eager", fullgraph=True, dynamic=False)
     trainer.warm_up(2)
     collect_hessians(trainer.model, trainer.calibration_batches(64), document_mask=False)
     trainer.loader.reset()

@@ -9,7 +9,7 @@ from tiny_models import EVERY_MODEL, TINY, random_ids, randomized
 from torch import Tensor
 
 from trainer.attention import head_gate, without_own_value
-from trainer.documents import Documents, attend, attend_inside, bounds_of, documents_of, mask_of
+from trainer.documents import TOKENS_PER_DOCUMENT, Documents, attend, attend_inside, bounds_of, documents_of, mask_of
 from trainer.layers import BOS_ID
 from trainer.model import new_model
 from trainer.model_config import GateConfig, GateForm, ModelConfig, XsaForm
@@ -99,23 +99,23 @@ def test_the_mask_lets_a_query_see_its_document_up_to_itself() -> None:
 
 
 def test_bounds_are_those_of_documents_and_rows_then_empty_documents() -> None:
-    ids = random_ids(2, 320)
-    ids[0, 0] = ids[0, 7] = ids[1, 100] = ids[1, 319] = BOS_ID
+    ids = random_ids(2, 640)
+    ids[0, 0] = ids[0, 7] = ids[1, 100] = ids[1, 639] = BOS_ID
     bounds = bounds_of(ids)
     assert bounds.dtype is torch.int32
-    assert bounds.tolist() == [0, 7, 320, 420, 639, *[640] * (2 + 640 // 64 + 1 - 5)]
+    assert bounds.tolist() == [0, 7, 640, 740, 1279, *[1280] * (2 + 1280 // TOKENS_PER_DOCUMENT + 1 - 5)]
 
 
 def test_bounds_beyond_their_number_are_dropped_but_never_those_of_rows() -> None:
-    ids = torch.full((2, 64), BOS_ID)
-    assert bounds_of(ids).tolist() == [0, 1, 2, 64, 128]
+    ids = torch.full((2, TOKENS_PER_DOCUMENT), BOS_ID)
+    assert bounds_of(ids).tolist() == [0, 1, 2, TOKENS_PER_DOCUMENT, 2 * TOKENS_PER_DOCUMENT]
 
 
 def test_bounds_and_mask_say_the_same() -> None:
-    ids = random_ids(3, 256)
-    ids[torch.rand(ids.shape, generator=torch.Generator().manual_seed(1)) < 0.01] = BOS_ID
+    ids = random_ids(3, 1024)
+    ids[torch.rand(ids.shape, generator=torch.Generator().manual_seed(1)) < 0.002] = BOS_ID
     bounds = bounds_of(ids)
-    document_BT = torch.searchsorted(bounds, torch.arange(ids.numel(), dtype=torch.int32), right=True).view(3, 256)
+    document_BT = torch.searchsorted(bounds, torch.arange(ids.numel(), dtype=torch.int32), right=True).view(3, 1024)
     is_same = document_BT[:, :, None] == document_BT[:, None, :]
     assert torch.equal(is_same.tril()[:, None], mask_of(ids))
 

@@ -113,7 +113,7 @@ def test_a_full_device_leaves_the_exact_weights(tmp_path: Path) -> None:
         assert not torch.equal(trainer.model.tok_emb, exact["tok_emb"])
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    trainer.loss = loss_on_a_full_device
+    trainer.model.loss = loss_on_a_full_device
     trainer.micro_sequences = 2
     assert trainer.accumulate(*trainer.loader.next_batch(), variant_at(0.0, RECIPE)) is None
     assert all(torch.equal(weight, exact[name]) for name, weight in weights_of(trainer.model).items())
