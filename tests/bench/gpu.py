@@ -5,7 +5,7 @@ the table and the rest go on. What it measured goes at once into a JSON file a p
 Markdown is made from these files alone: parts may be measured by calls of their own, and on machines of other kinds.
 
     --only steps sliding start      these parts, or cases such as steps.naive_524288; of none: only the table
-    --share runs/mine               also the share of a finished study's runs, after `caddie run`
+    --share runs/gpu_share          also the share of a finished study's runs, after `caddie run` of gpu_share.yaml
     --merge FOLDER                  take in the JSON files that another machine made
     --tiny                          small sizes, for a trial of this command on a CPU
 
@@ -165,6 +165,15 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def cases_of(arguments: argparse.Namespace, machine: Machine) -> list[Case]:
+    """The cases that were asked for; ends the program where there is none of a name."""
+    cases = all_cases(machine.gpus, arguments.share)
+    unknown = [name for name in arguments.only if arguments.only != PARTS and not selected(cases, [name])]
+    if unknown:
+        raise SystemExit(f"--only: expected parts or cases of this machine, got {', '.join(unknown)}")
+    return selected(cases, arguments.only)
+
+
 def main() -> int:
     """Measure what was asked for and write the table; 1 if a case failed."""
     arguments = parse_arguments()
@@ -172,7 +181,7 @@ def main() -> int:
     folder = arguments.results or arguments.out.with_suffix("")
     records = read_records([folder, *arguments.merge])
     failed = 0
-    for case in [None, *selected(all_cases(machine.gpus, arguments.share), arguments.only)]:
+    for case in [None, *cases_of(arguments, machine)]:
         if case is not None:
             records[case.name] = measure(case, arguments, machine)
             failed += bool(records[case.name].failure)

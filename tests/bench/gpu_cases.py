@@ -83,6 +83,7 @@ def start_cases() -> list[Case]:
             script="gpu_start.py",
             arguments=("--recipe", recipe, "--tokens", str(PROXY_BATCH)),
             dataset=dataset,
+            limit_seconds=500.0,  # two or three runs
         )
         for recipe, dataset in ((NAIVE, "sp1024"), ("pr163", "sp1024"), (RECORD_1855, "sp8192"))
     ]

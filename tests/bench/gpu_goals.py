@@ -153,7 +153,8 @@ def scaling_goals(sources: Sources) -> list[Goal]:
         if which in ("1", "eighth"):
             continue
         found = scaling_found(sources.result(f"{machine}.1"), record.result)
-        goals.append(Goal(what=f"{what}, 1 to {which} GPUs", public="-", goal=goal, case=record.name, found=found))
+        case = record.name if record.result is None or found is not None else f"{machine}.1"
+        goals.append(Goal(what=f"{what}, 1 to {which} GPUs", public="-", goal=goal, case=case, found=found))
     return goals or [Goal(what=f"{what}, 1 to 2 GPUs", public="-", goal=goal, case="scaling.2gpus.2", found=None)]
 
 

@@ -29,7 +29,9 @@ the definition, eager and without fast paths, on a prefix of the split whose las
 START_NOTE = """\
 The packed run, started as a study's launcher starts it, 131,072 tokens a step: seconds from its start to its first
 timed step. New shapes: empty caches of TorchInductor, Triton and the driver. Seen: the same run again with what the
-first left. Python's own files are in the page cache both times."""
+first left. Python's own files are in the page cache each time. Where the installation keeps no bytecode, runs keep it;
+the first on a machine then has none."""
+START_WORDS = {"seen": "seen", "new": "new", "first": "new, and no bytecode"}
 SHARE_NOTE = """\
 Seconds from the first run's written program to the last run's end, and those of them in timed training steps. A run's
 start-up does not count what it waited for the others; up to three runs share a GPU and train in turn."""
@@ -39,7 +41,7 @@ mean of all, waiting for slower ranks included; it and the optimizer are marked 
 TINY_NOTE = "**Some figures are of a trial with `--tiny` and say nothing.**"
 PATHS_NOTE = """\
 Milliseconds a step of 131,072 tokens with all fast paths, with all less one, and with none; in brackets what that adds
-to all of them. Without copies the MLP's kernels stay off too."""
+to all of them. Without copies the kernels of the MLP and of heads stay off too."""
 
 
 def render(records: Records) -> str:
@@ -164,7 +166,7 @@ def start_section(sources: Sources) -> str:
     rows = [
         [
             record.result["recipe"],
-            "seen" if shapes == "seen" else "new",
+            words,
             f"{record.result[shapes]['seconds']:.1f} s",
             ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in record.result[shapes]["phases"]),
             f"{record.result[shapes]['first_step_seconds']:.2f} s",
@@ -172,7 +174,8 @@ def start_section(sources: Sources) -> str:
         ]
         for record in sources.named("start")
         if record.result
-        for shapes in ("seen", "new")
+        for shapes, words in START_WORDS.items()
+        if shapes in record.result
     ]
     head = ("recipe", "shapes", "to the first timed step", "seconds of", "that step", "run")
     return section("Start-up", START_NOTE, table(head, rows)) if rows else ""

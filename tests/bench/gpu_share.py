@@ -1,8 +1,8 @@
-"""How much of a study's time its GPUs trained: python tests/bench/gpu_share.py RUNS [--gpus N], after `caddie run`.
+"""How much of a study's time its GPUs trained: python tests/bench/gpu_share.py RUNS [--gpus N].
 
-RUNS is a folder of run folders such as runs/mine, on the machine that ran them. The share counts timed training steps,
-from the first program's writing to the last run's end, so starting, compiling, compressing and scoring lower it unless
-another run trains meanwhile.
+RUNS is a folder of run folders such as runs/gpu_share after `caddie run tests/bench/gpu_share.yaml`, on the machine
+that ran them. The share counts timed training steps, from the first program's writing to the last run's end, so
+starting, compiling, compressing and scoring lower it unless another run trains meanwhile.
 """
 
 import argparse

@@ -2,7 +2,8 @@
 
 The packed run that a study would start, as its launcher starts it, up to its first timed step, twice: with empty caches
 of the compilers, hence shapes never seen, and with those that the first has left. It takes turns on its GPU, as runs of
-a study do, with none but itself. Then it is ended.
+a study do, with none but itself. Then it is ended. Where the installation keeps no bytecode, a run before these fills
+the folder that runs keep it in.
 """
 
 import argparse
@@ -17,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_child import data_variables, parser_of, recipe_of, write
+from gpu_child import data_variables, parser_of, recipe_of, without_packages, write
 
 from search.bundle import bundle
-from search.child import process_tree
+from search.child import bytecode_folder, process_tree
 from search.run import CODE_FILE, EVENTS_FILE, OUTPUT_FILE, Run
 from trainer.config import Budget
 
@@ -31,12 +32,14 @@ CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH")
 Event = Mapping[str, Any]
 
 
-def run_of(arguments: argparse.Namespace, folder: Path, caches: Path) -> Run:
+def run_of(arguments: argparse.Namespace, folder: Path, caches: Path, bytecode: Path | None) -> Run:
     """A run, its program in its folder."""
     folder.mkdir()
     budget = Budget(train_seconds=3.0 if arguments.tiny else TRAIN_SECONDS)
-    (folder / CODE_FILE).write_bytes(bundle(recipe_of(arguments), budget).packed)
+    (folder / CODE_FILE).write_bytes(bundle(without_packages(recipe_of(arguments)), budget).packed)
     variables = {name: str(caches / name.lower()) for name in CACHES}
+    if bytecode is not None:
+        variables |= {"PYTHONPYCACHEPREFIX": str(bytecode), "PYTHONDONTWRITEBYTECODE": ""}
     return Run(
         run_id=folder.name,
         folder=folder,
@@ -102,12 +105,19 @@ def times_of(events: Sequence[Event], spawned: float) -> dict[str, Any]:
 def main() -> None:
     """Start the run twice, print where the time went and write the file."""
     arguments = parser_of(__doc__).parse_args()
-    with tempfile.TemporaryDirectory(prefix="caddie-start-") as folder:
-        runs = [run_of(arguments, Path(folder) / name, Path(folder) / "caches") for name in ("new", "seen")]
-        results = {run.run_id: start(run) for run in runs}
+    with tempfile.TemporaryDirectory(prefix="caddie-start-") as name:
+        folder = Path(name)
+        bytecode = None if bytecode_folder() is None else folder / "bytecode"
+        caches = {"first": "first", "new": "caches", "seen": "caches"}
+        if bytecode is None:
+            del caches["first"]
+        results = {
+            name: start(run_of(arguments, folder / name, folder / "of_compilers" / cache, bytecode))
+            for name, cache in caches.items()
+        }
     for name, result in results.items():
         phases = ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in result["phases"])
-        print(f"{arguments.recipe}, shapes {name}: {result['seconds']:.1f} s ({phases})")  # noqa: T201
+        print(f"{arguments.recipe}, {name}: {result['seconds']:.1f} s ({phases})")  # noqa: T201
     tokens = recipe_of(arguments).schedule.train_batch_tokens
     write(arguments.out, {"recipe": arguments.recipe, "tokens": tokens, **results})
 
