@@ -62,8 +62,10 @@ def this_machine() -> Machine:
 def this_commit() -> str:
     """The commit of the working tree, marked where it was edited since."""
     query = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    done = subprocess.run(query, cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+    try:
+        return subprocess.run(query, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def command_of(arguments: argparse.Namespace) -> str:
