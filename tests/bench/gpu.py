@@ -30,7 +30,7 @@ from gpu_report import render
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-PARTS = ("steps", "sliding", "start", "share", "scaling", "paths")
+PARTS = ("steps", "sliding", "curves", "start", "share", "scaling", "paths")
 ENDING_SECONDS = 20.0  # for torchrun to end its ranks
 MESSAGE_CHARACTERS = 300
 

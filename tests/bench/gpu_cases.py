@@ -7,7 +7,7 @@ WORLD_SIZES = (1, 2, 4, 8)
 # The switches of trainer.fast.FastPaths, which this driver could read only by importing torch; a test compares them.
 PATHS = ("copies", "mlp", "mix", "heads", "losses", "muon")
 NAIVE, RECORD_414, RECORD_1855 = "naive_baseline", "record_414", "record_1855"
-LARGE_BATCH, PROXY_BATCH = 524_288, 131_072
+LARGE_BATCH, PROXY_BATCH, CURVES_BATCH = 524_288, 131_072, 65_536
 BEFORE_LOOP, IN_LOOP = "0.1", "0.5"  # progress; record_1855's loop goes on at 0.35
 
 
@@ -39,7 +39,15 @@ def all_cases(num_gpus: int, share_runs: str | None) -> list[Case]:
         share_runs: folder of a finished study's runs; None leaves its case out.
     """
     shares = [share_case(share_runs, num_gpus)] if share_runs else []
-    return [*step_cases(), sliding_case(), *start_cases(), *shares, *scaling_cases(num_gpus), *path_cases()]
+    return [
+        *step_cases(),
+        sliding_case(),
+        curves_case(),
+        *start_cases(),
+        *shares,
+        *scaling_cases(num_gpus),
+        *path_cases(),
+    ]
 
 
 def selected(cases: Sequence[Case], prefixes: Sequence[str]) -> list[Case]:
@@ -59,12 +67,12 @@ def step_case(name: str, recipe: str, tokens: int, *more: str, world_size: int =
 
 
 def step_cases() -> list[Case]:
-    """Training steps of three shapes, checked against float32; of the first also its kernels."""
+    """Training steps of three shapes, checked against float32; where a goal may be missed also their kernels."""
     loops = ("--at", BEFORE_LOOP, IN_LOOP)
     return [
         step_case("steps.naive_524288", NAIVE, LARGE_BATCH, "--check", "--profile"),
-        step_case("steps.naive_131072", NAIVE, PROXY_BATCH, "--check"),
-        step_case("steps.414_131072", RECORD_414, PROXY_BATCH, "--check"),
+        step_case("steps.naive_131072", NAIVE, PROXY_BATCH, "--check", "--profile"),
+        step_case("steps.414_131072", RECORD_414, PROXY_BATCH, "--check", "--profile"),
         step_case("steps.1855_131072", RECORD_1855, PROXY_BATCH, "--check", *loops),
     ]
 
@@ -73,6 +81,12 @@ def sliding_case() -> Case:
     """Scoring the whole validation split with stride 64."""
     arguments = ("--recipe", NAIVE, "--tokens", str(PROXY_BATCH))
     return Case(name="sliding.naive", script="gpu_sliding.py", arguments=arguments, dataset="sp1024")
+
+
+def curves_case() -> Case:
+    """Training with and without fast paths."""
+    arguments = ("--recipe", NAIVE, "--tokens", str(CURVES_BATCH))
+    return Case(name="curves.naive", script="gpu_curves.py", arguments=arguments, dataset="sp1024")
 
 
 def start_cases() -> list[Case]:

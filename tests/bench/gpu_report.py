@@ -1,7 +1,9 @@
 """docs/performance.md, made from the performance benchmark's records alone."""
 
 from gpu_cases import PATHS
+from gpu_curves_report import curves_section
 from gpu_goals import efficiency_of, goals_table
+from gpu_kernels import kernels_section
 from gpu_markdown import Sources, machine_of, mebibytes, mfu, percent, section, table
 from gpu_records import Record, Records, Result
 
@@ -21,8 +23,6 @@ CHECKS_NOTE = """\
 One micro-batch's loss and gradients as training passes them, and of the eager form without fast paths in the same
 number format (plain), each against the eager form in float32: norms of differences over norms, of all gradients
 together and of the worst one."""
-KERNELS_NOTE = """\
-What a step of naive_baseline at 524,288 tokens spends on the device, by kernel, of two steps profiled."""
 SLIDING_NOTE = """\
 Scored once after a run's warm-up, as its evaluation does; then twice more. The reference takes one window at a time by
 the definition, eager and without fast paths, on a prefix of the split whose last window is ragged."""
@@ -52,6 +52,7 @@ def render(records: Records) -> str:
         steps_section(sources),
         kernels_section(sources),
         sliding_section(sources),
+        curves_section(sources),
         start_section(sources),
         share_section(sources),
         scaling_section(sources),
@@ -118,28 +119,6 @@ def check_rows(result: Result) -> list[list[str]]:
         ]
         for check in result.get("checks", [])
     ]
-
-
-def kernels_section(sources: Sources) -> str:
-    """Where the large step's time goes."""
-    result = sources.result("steps.naive_524288")
-    if result is None or "profile" not in result:
-        return ""
-    profile, step = result["profile"], result["at"][-1]["ms"]
-    rows = [
-        [
-            f"{kernel['ms']:.3f}",
-            percent(kernel["ms"] / profile["total_ms"]),
-            f"{kernel['calls']:g}",
-            f"`{kernel['name'][:100]}`",
-        ]
-        for kernel in profile["kernels"]
-    ]
-    rest = profile["other_ms"]
-    rows.append([f"{rest:.3f}", percent(rest / profile["total_ms"]), "", f"{profile['other_kernels']} others"])
-    letter = sources.letter("steps.naive_524288")
-    total = f"{profile['total_ms']:.1f} ms in kernels; {step:.1f} ms a step without the profiler (run {letter})."
-    return section("Kernels", KERNELS_NOTE, total, table(("ms a step", "share", "calls", "kernel"), rows))
 
 
 def sliding_section(sources: Sources) -> str:

@@ -8,7 +8,7 @@ the device within the same steps.
 import argparse
 import dataclasses
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +21,7 @@ from gpu_child import discard, environment_of, parser_of, recipe_of, without_pac
 from step_checks import gradient_errors
 
 from search.flops import flops_per_token
-from trainer.config import Budget
+from trainer.config import Budget, Recipe
 from trainer.environment import Environment
 from trainer.fast import FastPaths
 from trainer.loop import WARMUP_STEPS, Trainer
@@ -66,14 +66,14 @@ def spans_of(owner: type, method: str) -> Generator[list[tuple[Mark, Mark]]]:
         yield spans
 
 
-def settled_trainer(arguments: argparse.Namespace, environment: Environment) -> Trainer:
-    """A trainer at the point where a run's clock would start."""
-    recipe = without_packages(recipe_of(arguments))
+def settled_trainer(recipe: Recipe, without: Sequence[str], environment: Environment) -> Trainer:
+    """A trainer at the point where a run's clock would start, without some of the fast paths."""
+    recipe = without_packages(recipe)
     budget = Budget(train_tokens=recipe.schedule.train_batch_tokens, world_size=environment.world_size)
     session = Session(recipe, budget, environment, Path(), discard, time.perf_counter)
     model, _, _ = session.setup()
-    if arguments.without:
-        model.take(dataclasses.replace(model.fast, **dict.fromkeys(arguments.without, False)))
+    if without:
+        model.take(dataclasses.replace(model.fast, **dict.fromkeys(without, False)))
     trainer = Trainer(model, recipe, environment, discard)
     if environment.is_compiled:
         trainer.warm_up(WARMUP_STEPS)
@@ -134,7 +134,7 @@ def profile(trainer: Trainer, progress: float) -> dict[str, Any]:
 def measure(arguments: argparse.Namespace, environment: Environment) -> dict[str, Any]:
     """All that was asked for."""
     start = time.perf_counter()
-    trainer = settled_trainer(arguments, environment)
+    trainer = settled_trainer(recipe_of(arguments), arguments.without, environment)
     environment.synchronize()
     warm_up_seconds = time.perf_counter() - start
     num_steps = 2 if arguments.tiny else arguments.steps
