@@ -15,6 +15,28 @@ except ImportError:
     tl = None
     constexpr = None
     TensorDescriptor = None
+try:
+    from triton.experimental import gluon
+    from triton.experimental.gluon import language as gl
+    from triton.experimental.gluon.language.nvidia.hopper import (
+        fence_async_shared,
+        mbarrier,
+        tma,
+        warpgroup_mma,
+        warpgroup_mma_wait,
+    )
+    from triton.experimental.gluon.nvidia.hopper import TensorDescriptor as GluonTile
+except ImportError:
+    gluon = None
+    gl = None
+    fence_async_shared = None
+    mbarrier = None
+    tma = None
+    warpgroup_mma = None
+    warpgroup_mma_wait = None
+    GluonTile = None
+
+GLUON_VERSION = "3.6."  # of Triton, whose experimental language changes from one to the next: the one it was tried with
 
 
 def jit(function: Callable[..., Any]) -> Any:
@@ -22,6 +44,16 @@ def jit(function: Callable[..., Any]) -> Any:
     return function if triton is None else triton.jit(function)
 
 
+def gluon_jit(function: Callable[..., Any]) -> Any:
+    """A function of Triton's lower language as a kernel."""
+    return gluon.jit(function) if gluon is not None and has_gluon() else function
+
+
 def has_triton() -> bool:
     """Whether kernels can be compiled here."""
     return triton is not None and TensorDescriptor is not None
+
+
+def has_gluon() -> bool:
+    """Whether kernels of its lower language can be, too."""
+    return triton is not None and gluon is not None and triton.__version__.startswith(GLUON_VERSION)

@@ -213,8 +213,8 @@ def test_real_trainer_imports_each_library_name_once() -> None:
 
 
 def test_packed_trainer_leaves_room_for_weights() -> None:
-    # 58 KB with every technique of the records; the public baseline alone is 47,642 bytes, of plain code.
-    assert len(bundle(Recipe(), Budget(train_tokens=1)).packed) < 60_000
+    # 60 KB with every technique of the records; the public baseline alone is 47,642 bytes, of plain code.
+    assert len(bundle(Recipe(), Budget(train_tokens=1)).packed) < 62_000
 
 
 def test_strip_keeps_a_body_for_what_had_only_a_docstring() -> None:
