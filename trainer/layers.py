@@ -96,10 +96,14 @@ class CopiedMap(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, copy_OI: Tensor, scale_O: Tensor | None, *weights: Tensor) -> Tensor:
-        """(..., I) to (..., O)."""
-        ctx.save_for_backward(x, copy_OI, scale_O, *weights)
-        return F.linear(x, copy_OI)
+    def forward(ctx: Any, *tensors: Any) -> Tensor:
+        """(..., I) to (..., O) of x, copy_OI, scale_O or None, and the weights.
+
+        They have no names here: a compiler that needs no gradients leaves ctx out of a call whose arguments are as many
+        as the names of this function, ctx among them (Dynamo of torch 2.11 to 2.13).
+        """
+        ctx.save_for_backward(*tensors)
+        return F.linear(tensors[0], tensors[1])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

@@ -166,6 +166,19 @@ def test_a_cpu_takes_none() -> None:
     assert not FastPaths().named
 
 
+@pytest.mark.parametrize("name", COMBINED)
+def test_compiled_parts_take_copies_where_no_gradients_are_wanted(name: str) -> None:
+    model, ids_BT = randomized(replace(COMBINED[name], dropout=0.0)), random_ids(2, 16)
+    torch.compiler.reset()  # graphs of other tests count towards a limit
+    with torch.no_grad():
+        slow = model.token_losses(ids_BT, ids_BT.roll(-1, 1), 16, document_mask=False)
+        model.take(COPIES)
+        model.compile_parts("eager")
+        fast = model.token_losses(ids_BT, ids_BT.roll(-1, 1), 16, document_mask=False)
+    torch.compiler.reset()
+    torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("config", [EVERY_MODEL["april"], EVERY_MODEL["march"]], ids=["april", "march"])
 def test_compiled_parts_take_copies_in_one_graph_a_kind_of_block(config: ModelConfig) -> None:
     """Dynamo traces them whole (fullgraph), and gradients of compiled parts are those of eager ones."""
