@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch._functorch import config as functorch_config
 
 from trainer.errors import ConfigError, DataError
 from trainer.turns import turn_on
@@ -150,7 +151,7 @@ def open_device(local_rank: int) -> torch.device:
         return torch.device("cpu")
     device = torch.device("cuda", local_rank)
     torch.cuda.set_device(device)
-    allow_recompiles()
+    prepare_compiler()
     torch.set_float32_matmul_precision("high")
     torch.backends.cuda.enable_mem_efficient_sdp(False)
     if torch.cuda.get_device_capability(device) >= (9, 0):
@@ -159,9 +160,14 @@ def open_device(local_rank: int) -> torch.device:
     return device
 
 
-def allow_recompiles() -> None:
-    """Let one function have many graphs: each flag, shape and mode is one, and eight, the default, are too few."""
+def prepare_compiler() -> None:
+    """Let one function have many graphs, and the next run of a host take all of them from the caches on its disk.
+
+    Each flag, shape and mode is a graph, and eight, the default, are too few. Graphs with gradients of our own are else
+    not kept before they are cut in two, which is most of a start: their cache's key holds both ways in full.
+    """
     torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+    functorch_config.autograd_cache_allow_custom_autograd_functions = True
 
 
 def has_fast_bf16(device: torch.device) -> bool:

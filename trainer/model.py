@@ -120,7 +120,7 @@ class Gpt(nn.Module):
         skips: list[Tensor] = []
         for position, (layer, given) in enumerate(zip(order, passes, strict=True)):
             if layer == self.first_lane_layer:
-                lane_BTD = x_BTD
+                lane_BTD = x_BTD.clone()
             if position >= num_pushing and skips:
                 pushed_BTD = skips.pop()
                 pushed_BTD = pushed_BTD.clone() if pushed_BTD is x_BTD else pushed_BTD

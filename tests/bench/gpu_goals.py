@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from gpu_markdown import Sources, mfu, percent, table
 from gpu_records import Result
 
-SAME_BPB = 5e-5  # scores are printed with four decimals
+SAME_BPB = 5e-5  # as printed, with four decimals
 GOALS_HEAD = ("what", "public script", "Caddie", "ratio", "goal", "met", "run")
 
 
@@ -94,18 +94,19 @@ def loop_goals(sources: Sources) -> list[Goal]:
 
 
 def sliding_goal(sources: Sources) -> Goal:
-    """Seconds of scoring, and whether the reference loop scores the same."""
+    """Seconds of scoring, and whether it scores as the reference loop does: no farther from float32 than that."""
     case, result, found = "sliding.naive", sources.result("sliding.naive"), None
     tokens = result["tokens"] if result else 1_390_000
     if result is not None:
-        gap = result["prefix"]["bpb"]["fast"] - result["prefix"]["bpb"]["plain"]
+        bpb = result["prefix"]["bpb"]
+        gap, reference_gap = bpb["fast"] - bpb["exact"], bpb["plain"] - bpb["exact"]
         found = Found(
-            shown=f"{result['seconds']:.2f} s, BPB {gap:+.1e} to the reference loop",
+            shown=f"{result['seconds']:.2f} s, BPB {gap:+.1e} to float32, the reference loop {reference_gap:+.1e}",
             ratio=between(result["seconds"] / 40, result["seconds"] / 20),
-            is_met=result["seconds"] <= 4 and abs(gap) < SAME_BPB,
+            is_met=result["seconds"] <= 4 and abs(gap) <= max(abs(reference_gap), SAME_BPB),
         )
     what = f"sliding windows, stride 64, {tokens / 1e6:.2f} M tokens, naive_baseline"
-    goal = "<= 4 s, the same score to four decimals"
+    goal = "<= 4 s, scores those of the reference loop but for rounding"
     return Goal(what=what, public="20 to 40 s", goal=goal, case=case, found=found)
 
 

@@ -11,9 +11,9 @@ those of cuBLAS and of the trainer's own kernels that multiply matrices."""
 SHOWN_KERNELS = 14
 # The first that is found in a kernel's name says its kind.
 KINDS = {
-    "attention": re.compile(r"sdpa|flash|attention|fmha|mha", re.IGNORECASE),
-    "matrix products": re.compile(r"nvjet|gemm|cutlass|_mm_|_up_kernel|_back_kernel|squared|xmma", re.IGNORECASE),
-    "copies and fills": re.compile(r"memcpy|memset|copy_|foreach", re.IGNORECASE),
+    "attention": re.compile(r"sdpa|flash|attention|fmha|cudnn::fusion", re.IGNORECASE),
+    "matrix products": re.compile(r"nvjet|gemm|cutlass|xmma|squared_(up|back)_kernel|stationary_kernel", re.IGNORECASE),
+    "copies and fills": re.compile(r"memcpy|memset|foreach", re.IGNORECASE),
     "elementwise and sums": re.compile(""),
 }
 

@@ -10,7 +10,7 @@ from tiny_models import EVERY_MODEL, random_ids, randomized
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer.environment import allow_recompiles
+from trainer.environment import prepare_compiler
 from trainer.fast import FastPaths
 from trainer.fused_heads import fused_heads
 from trainer.fused_losses import fused_nll
@@ -229,7 +229,7 @@ ALL = FastPaths(copies=True, mlp=DEVICE == "cpu", mix=True, heads=True, losses=T
 @pytest.mark.parametrize("backend", ["eager", "aot_eager", *(["inductor"] if DEVICE == "cuda" else [])])
 def test_a_model_with_all_fast_paths_is_the_slow_one(name: str, backend: str) -> None:
     """In float32, whole and in compiled parts: kernels are one node each of a graph, whatever lies around them."""
-    allow_recompiles()
+    prepare_compiler()
     model = randomized(replace(EVERY_MODEL[name], dropout=0.0)).to(DEVICE)
     ids_BT = random_ids(2, 16).to(DEVICE)
     ids_BT[1, 5] = BOS_ID

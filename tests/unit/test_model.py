@@ -10,7 +10,7 @@ from tiny_models import APRIL, COMBINED, EVERY_MODEL, TINY, random_ids, randomiz
 from torch import Tensor, fx
 
 from spaces.recipes import named_recipe
-from trainer.environment import allow_recompiles
+from trainer.environment import prepare_compiler
 from trainer.layers import BOS_ID
 from trainer.model import Gpt, new_model
 from trainer.model_config import ModelConfig
@@ -68,7 +68,7 @@ def test_scoring_the_last_positions_equals_scoring_all() -> None:
 @pytest.mark.parametrize("config", COMBINED.values(), ids=COMBINED.keys())
 def test_compiled_parts_give_what_eager_ones_do(config: ModelConfig) -> None:
     torch.compiler.reset()  # graphs are counted for each function, whatever the model
-    allow_recompiles()
+    prepare_compiler()
     eager, compiled, ids = randomized(config).eval(), randomized(config).eval(), random_ids(2, 16)
     compiled.compile_parts(backend="eager")
     torch.testing.assert_close(compiled.loss(ids, ids, False, False), eager.loss(ids, ids, False, False))
