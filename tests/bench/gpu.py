@@ -2,7 +2,8 @@
 
 DATA holds sp1024 and sp8192 as build_shards.py makes them. Each case is a process, so that one's crash is a line of
 the table and the rest go on. What it measured goes at once into a JSON file a part in the folder --results, and the
-Markdown is made from these files alone: parts may be measured by calls of their own, and on machines of other kinds.
+Markdown is made from these files and what a person wrote to reasons.md there on missed goals: parts may be measured by
+calls of their own, and on machines of other kinds.
 
     --only steps sliding start      these parts, or cases such as steps.naive_524288; of none: only the table
     --share runs/gpu_share          also the share of a finished study's runs, after `caddie run` of gpu_share.yaml
@@ -181,6 +182,7 @@ def main() -> int:
     arguments = parse_arguments()
     machine = this_machine()
     folder = arguments.results or arguments.out.with_suffix("")
+    reasons = folder / "reasons.md"
     records = read_records([folder, *arguments.merge])
     failed = 0
     for case in [None, *cases_of(arguments, machine)]:
@@ -189,7 +191,8 @@ def main() -> int:
             failed += bool(records[case.name].failure)
         # After each case, so that a call that is cut off leaves what it has.
         write_records(folder, records)
-        arguments.out.write_text(render(records), encoding="utf-8")
+        text = reasons.read_text(encoding="utf-8").strip() if reasons.exists() else ""
+        arguments.out.write_text(render(records, text), encoding="utf-8")
     return int(failed > 0)
 
 

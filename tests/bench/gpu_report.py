@@ -44,11 +44,15 @@ Milliseconds a step of 131,072 tokens with all fast paths, with all less one, an
 to all of them. Without copies the kernels of the MLP and of heads stay off too."""
 
 
-def render(records: Records) -> str:
-    """The whole file."""
+def render(records: Records, reasons: str = "") -> str:
+    """The whole file.
+
+    Args:
+        reasons: Markdown on the goals that were missed.
+    """
     sources = Sources(records)
     sections = [
-        section("Goals", goals_table(sources)),
+        section("Goals", goals_table(sources), reasons),
         steps_section(sources),
         kernels_section(sources),
         sliding_section(sources),
