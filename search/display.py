@@ -18,7 +18,12 @@ from search.trials import TrialRow, TrialStatus
 from trainer.config import Budget
 
 PLAIN_SECONDS = 10.0  # between two lines about the same run where there is no terminal
-STYLES = {TrialStatus.FEASIBLE: "green", TrialStatus.INFEASIBLE: "yellow", TrialStatus.DUPLICATE: "dim"}
+STYLES = {
+    TrialStatus.FEASIBLE: "green",
+    TrialStatus.INFEASIBLE: "yellow",
+    TrialStatus.STOPPED: "dim",
+    TrialStatus.DUPLICATE: "dim",
+}
 
 
 class Display:

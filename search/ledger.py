@@ -257,7 +257,8 @@ def _revision(connection: sa.Connection) -> str | None:
 def _state_of(outcome: Measurement | Failure) -> RunState:
     if isinstance(outcome, Measurement):
         return RunState.FINISHED
-    return RunState.CANCELLED if outcome.kind is FailureKind.CANCELLED else RunState.FAILED
+    is_ended_by_us = outcome.kind in {FailureKind.CANCELLED, FailureKind.STOPPED}
+    return RunState.CANCELLED if is_ended_by_us else RunState.FAILED
 
 
 def _dump(outcome: Measurement | Failure | None) -> str | None:

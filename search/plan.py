@@ -8,7 +8,12 @@ from trainer.result import FailureKind
 MAX_ATTEMPTS = 2
 # Not a strike against the trial: the user cancelled it, or no trial can run until somebody repairs the data.
 BLAMELESS = frozenset({FailureKind.CANCELLED, FailureKind.DATA})
-TWIN_STATUSES = OPEN_STATUSES | {TrialStatus.FEASIBLE, TrialStatus.INFEASIBLE, TrialStatus.FAILED}
+TWIN_STATUSES = OPEN_STATUSES | {
+    TrialStatus.FEASIBLE,
+    TrialStatus.INFEASIBLE,
+    TrialStatus.FAILED,
+    TrialStatus.STOPPED,
+}
 
 
 def retries_due(rows: Sequence[TrialRow]) -> list[TrialRow]:
