@@ -1,6 +1,6 @@
-"""The driver of a study: its rungs in order, each promoting its best into the next, one process at a time."""
+"""The driver of a study: its rungs, each promoting its best into the next, one process at a time."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -8,18 +8,20 @@ import optuna
 from optuna.storages import RDBStorage
 
 from search.errors import RunnerError, SpecError
+from search.ladder import Ladder
 from search.ledger import LEASE_SECONDS, Driver
 from search.plan import is_done
-from search.promote import missing_seeds, queue_promoted, top_recipes
+from search.promote import missing_seeds, queue_promoted
+from search.promotion import Promotion
 from search.proposals import params_finder
 from search.reconcile import claim_study
 from search.rung_loop import RungLoop
+from search.sampler import make_sampler
 from search.services import Brake, Services
 from search.spec import RungSpec, StudySpec
 from search.store import (
     check_definition,
     define_rung,
-    make_sampler,
     open_rung,
     optuna_answering,
     rung_study_name,
@@ -125,33 +127,37 @@ class StudyLoop:
         return self._services.runner.prepare(rung.name, rung.to_budget().world_size, rung.accelerator)
 
     def _run_rungs(self, names: list[str]) -> LoopResult:
+        rungs = [rung for rung in self._spec.rungs if rung.name in names]
+        loops = [RungLoop(self._spec, rung, self._study_to_run(rung), self._services, self._brake) for rung in rungs]
+        promotions = [self._promotion(loops, index) for index in range(len(loops))]
+        ladder = Ladder(loops, promotions, self._services, self._brake, self._keep)
+        ladder.drive()
         settled: list[str] = []
-        rungs = list(self._spec.rungs)
-        for index, rung in enumerate(rungs):
-            if rung.name not in names:
-                continue
-            if index > 0 and not self._has_trials(rung, rungs[index - 1], is_promoting=len(names) > 1):
-                return LoopResult(settled=tuple(settled), nothing_promoted_from=rungs[index - 1].name)
-            if not self._drive(rung):
-                return LoopResult(settled=tuple(settled), stopped_at=rung.name)
-            settled.append(rung.name)
+        for index, loop in enumerate(loops):
+            if not loop.study.rows() and ladder.is_finished(index):
+                before = self._spec.rungs[self._spec.rungs.index(loop.rung) - 1]
+                return LoopResult(settled=tuple(settled), nothing_promoted_from=before.name)
+            if not ladder.is_finished(index):
+                return LoopResult(settled=tuple(settled), stopped_at=loop.rung.name)
+            settled.append(loop.rung.name)
         return LoopResult(settled=tuple(settled))
 
-    def _drive(self, rung: RungSpec) -> bool:
+    def _promotion(self, loops: Sequence[RungLoop], index: int) -> Promotion | None:
+        if index == 0:
+            return None
+        source, target = loops[index - 1].study, loops[index].study
+        return Promotion(self._spec, index, source, target, self._services, self._params_of)
+
+    def _study_to_run(self, rung: RungSpec) -> RungStudy:
+        """A rung's trials; of the first one, with a sampler that knows how many runs there will be at a time."""
         study = self._rung_study(rung)
-        if rung is self._spec.rungs[0]:
-            self._queue_first(rung, study)
-        self._services.observer.rung_started(rung.name, study.rows())
+        if rung is not self._spec.rungs[0]:
+            return study
+        self._queue_first(rung, study)
         if is_done(study.rows(), rung.trials, rung.seeds):
-            self._services.observer.rung_finished(rung.name, study.rows())
-            return True
-        num_gpus = self._prepare(rung)
-        study = self._rung_study(rung, slots=self._services.runner.free_slots)
-        loop = RungLoop(self._spec, rung, study, num_gpus, self._services, self._brake, self._keep)
-        is_settled = loop.drive()
-        if is_settled:
-            self._services.observer.rung_finished(rung.name, study.rows())
-        return is_settled
+            return study
+        self._prepare(rung)
+        return self._rung_study(rung, slots=self._services.runner.free_slots)
 
     def _queue_first(self, rung: RungSpec, study: RungStudy) -> None:
         """Queue the base recipe as trial 0, the control of every chart, and the named recipes after it."""
@@ -162,14 +168,6 @@ class StudyLoop:
                 study.queue(recipe, rung.seeds[0], self._params_of(recipe))
             present.add(key)
 
-    def _has_trials(self, rung: RungSpec, before: RungSpec, is_promoting: bool) -> bool:
-        """Queue the best of the rung before; False where neither that nor anybody else put a trial into this rung."""
-        target = self._rung_study(rung)
-        promoted = top_recipes(self._rung_study(before).rows(), rung.promote or 0) if is_promoting else []
-        for row in promoted:
-            queue_promoted(row, target, rung.seeds, self._params_of)
-        return bool(target.rows())
-
     def _rung_study(self, rung: RungSpec, slots: int = 1) -> RungStudy:
         study = self._open(rung, slots)
         return RungStudy(study, rung=rung.name, objectives=self._spec.objectives, limits=self._spec.limits)
@@ -177,13 +175,8 @@ class StudyLoop:
     def _open(self, rung: RungSpec, slots: int = 1) -> optuna.Study:
         name = rung_study_name(self._spec.name, rung.name)
         study = open_rung(self._storage, name, self._spec.objectives)
-        study.sampler = make_sampler(
-            trials=rung.trials or 0,
-            slots=slots,
-            finished=len(study.get_trials(deepcopy=False)),
-            seed=self._spec.sampler.seed,
-            startup_trials=self._spec.sampler.startup_trials,
-        )
+        finished = len(study.get_trials(deepcopy=False))
+        study.sampler = make_sampler(self._spec.sampler, trials=rung.trials or 0, slots=slots, finished=finished)
         return study
 
     def _keep(self) -> None:

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from search.decision import Reason
 from search.errors import SpecError
 from search.study import RungStudy
 from search.trials import TrialRow, TrialStatus
 from trainer.config import Recipe
 
+BY_USER = {"reason": Reason.USER.value, "mean": None, "sd": None, "alternatives": []}
 FindParams = Callable[[Recipe], Mapping[str, Any]]  # the point of the space that suggests a recipe, {} outside
 
 
@@ -50,7 +52,8 @@ def queue_promoted(source: TrialRow, target: RungStudy, seeds: Sequence[int], fi
         raise SpecError(f"trial {source.rung}/{source.number}: must have a recipe to be promoted, got {source.reason}")
     missing = missing_seeds(source, target, seeds)
     for seed in missing:
-        target.queue(recipe, seed, find_params(recipe), promoted_from=f"{source.rung}/{source.number}")
+        origin = f"{source.rung}/{source.number}"
+        target.queue(recipe, seed, find_params(recipe), promoted_from=origin, decision=BY_USER)
     return len(missing)
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -85,11 +85,29 @@ class ParamSpec(SpecModel):
         return Integer(int(low), int(high), self.step or 1, self.log)
 
 
+class SolveSpec(SpecModel):
+    """One field that is computed, not searched: such that predicted bytes come to their limit."""
+
+    param: str
+    low: Finite
+    high: Finite
+    step: Positive | None = None
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> "SolveSpec":
+        if self.low >= self.high:
+            raise problem(f"must be less than high {self.high:g}, got {self.low:g}", "low")
+        if self.step is not None and self.step > self.high - self.low:
+            raise problem(f"must be at most high - low = {self.high - self.low:g}, got {self.step:g}", "step")
+        return self
+
+
 class SpaceSpec(SpecModel):
-    """What is searched: ready families, and fields of one's own, which replace a family's."""
+    """What is searched: ready families, and fields of one's own, which replace a family's; and what is solved."""
 
     include: list[str] = []
     params: dict[str, ParamSpec] = {}
+    solve: SolveSpec | None = None
 
 
 class QueueSpec(SpecModel):
@@ -158,8 +176,35 @@ class RungSpec(SpecModel):
         return Budget(**self.budget.model_dump())
 
 
-class SamplerSpec(SpecModel):
-    """How proposals are drawn; changes no result."""
+class PromotionSpec(SpecModel):
+    """How recipes go on from rung to rung; changes no result.
 
+    Attributes:
+        rule: by the calibrated posterior, while proxies still run; or simply the best, once they have all run.
+        anchors: slots of each rung that named recipes get; None chooses.
+    """
+
+    rule: Literal["model", "top"] = "model"
+    anchors: Annotated[int, Field(ge=0)] | None = None
+
+
+class SamplerSpec(SpecModel):
+    """How proposals are drawn; changes no result.
+
+    Attributes:
+        goal: what proposals minimise: the score, with bytes under the limit as good as any, or all objectives.
+    """
+
+    kind: Literal["tpe", "gp", "nsga2", "random", "qmc"] = "tpe"
+    goal: Literal["val_bpb", "objectives"] = "val_bpb"
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     startup_trials: Annotated[int, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "SamplerSpec":
+        is_random = self.kind in {"random", "qmc"}
+        if self.startup_trials is not None and (is_random or self.kind == "nsga2"):
+            raise problem(f"must be left out with {self.kind}, got {self.startup_trials}", "startup_trials")
+        if "goal" in self.model_fields_set and is_random:
+            raise problem(f"must be left out with {self.kind}, which looks at no result, got {self.goal}", "goal")
+        return self

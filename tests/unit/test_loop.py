@@ -269,6 +269,8 @@ def test_equal_recipes_run_once(tmp_path: Path) -> None:
 def test_infeasible_is_never_best_and_never_promoted(tmp_path: Path) -> None:
     world = World(behaviour=Script(measurement(val_bpb=0.5, artifact_bytes=17_000_000), DIVERGED))
     sim = machine(tmp_path, world)
+    base = sim.spec.base_recipe()
+    sim.predict_bytes = lambda recipe, code_bytes, rows: 17_000_000 if recipe == base else 0
     sim.run()
     rows = sim.rows("proxy")
     best = best_feasible(rows)
