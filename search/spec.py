@@ -22,7 +22,7 @@ from search.spec_parts import (
     SpaceSpec,
     SpecModel,
 )
-from spaces import architecture, evaluation, optimizer, quantization, shape
+from spaces import architecture, evaluation, golf, optimizer, quantization, shape, storage, training
 from spaces.fields import SpaceError, close_match, flat, recipe_from_dict, recipe_to_dict, set_values
 from spaces.recipes import named_recipe
 from spaces.space import Choice, Domain, Integer, Param, Real, Space
@@ -37,8 +37,11 @@ FAMILIES: Mapping[str, Callable[[], tuple[Param, ...]]] = MappingProxyType(
         "shape": shape.params,
         "architecture": architecture.params,
         "quantization": quantization.params,
+        "storage": storage.params,
         "optimizer": optimizer.params,
+        "training": training.params,
         "evaluation": evaluation.params,
+        "golf": golf.params,
     }
 )
 Objective = Literal["val_bpb", "artifact_bytes"]
@@ -64,7 +67,7 @@ class StudySpec(SpecModel):
     def _is_consistent(self) -> "StudySpec":
         base = _recipe(self.base, Recipe(), self.set)
         for index, entry in enumerate(self.queue):
-            _recipe(entry.recipe, base, entry.set, "queue", index)
+            _queued(entry, base, "queue", index)
         _check_space(self.space)
         if self.objectives not in OBJECTIVES:
             raise problem(f"must be [val_bpb] or [val_bpb, artifact_bytes], got {self.objectives}", "objectives")
@@ -78,14 +81,16 @@ class StudySpec(SpecModel):
     def queued_recipes(self) -> tuple[Recipe, ...]:
         """Recipes to run right after the base; they may lie outside the space."""
         base = self.base_recipe()
-        return tuple(set_values(named_recipe(q.recipe) if q.recipe else base, q.set) for q in self.queue)
+        return tuple(_queued(entry, base) for entry in self.queue)
 
     def build_space(self) -> Space:
-        """The searched fields: those of the families that params does not name, then params."""
+        """The searched fields: those of the families, over the domains of params where it names them; then the rest."""
         families = [params for name, params in FAMILIES.items() if name in self.space.include]
         included = [param for params in families for param in params()]
-        own = tuple(Param(path, spec.domain(path)) for path, spec in self.space.params.items())
-        return Space(tuple(param for param in included if param.path not in self.space.params) + own)
+        own = {path: spec.domain(path) for path, spec in self.space.params.items()}
+        named = [param.over(own[param.path]) if param.path in own else param for param in included]
+        known = {param.path for param in included}
+        return Space((*named, *(Param(path, domain) for path, domain in own.items() if path not in known)))
 
     def definition(self) -> dict[str, Any]:
         """What makes results comparable, as JSON: recipe, space, objectives, limits, data and rungs.
@@ -165,6 +170,12 @@ def _recipe(name: str | None, base: Recipe, values: Mapping[str, Any], *at: str 
         raise problem(message, *at, "set", field) from None
 
 
+def _queued(entry: QueueSpec, base: Recipe, *at: str | int) -> Recipe:
+    """The recipe of a queue's entry; a named one has the base's vocabulary, which is the dataset's."""
+    vocabulary = {"model.vocab_size": base.model.vocab_size} if entry.recipe else {}
+    return _recipe(entry.recipe, base, vocabulary | entry.set, *at)
+
+
 def _check_space(space: SpaceSpec) -> None:
     for index, family in enumerate(space.include):
         if family not in FAMILIES:
@@ -174,6 +185,8 @@ def _check_space(space: SpaceSpec) -> None:
             )
         if family in space.include[:index]:
             raise problem(f"must be named once, got {family} again", "space", "include", index)
+        if family != "golf" and "golf" in space.include:
+            raise problem(f"must be left out, since golf has all of it, got {family}", "space", "include", index)
     for path, spec in space.params.items():
         if path == "model.vocab_size":
             raise problem("must be left out, since the dataset decides it; give it in set", "space", "params", path)

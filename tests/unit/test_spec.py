@@ -14,7 +14,7 @@ from search import spec_parts
 from search.errors import SpecError
 from search.shapes import num_parameters
 from search.spec import FAMILIES, StudySpec, definition_differences, load_spec
-from spaces.fields import get_value
+from spaces.fields import get_value, set_values
 from spaces.recipes import NAMES, named_recipe
 from spaces.space import Choice, Integer, Real
 from trainer.config import Budget
@@ -89,6 +89,22 @@ def test_own_params_replace_a_familys(tmp_path: Path) -> None:
     assert [param.domain for param in matches] == [Integer(2, 4)]
 
 
+def test_own_params_keep_a_familys_condition(tmp_path: Path) -> None:
+    spec = load(tmp_path, GOOD.replace("[quantization]", "[golf]").replace("ema:", "swa:"))
+    space, base = spec.build_space(), spec.base_recipe()
+    with_ema = set_values(base, {"ema": {}})
+    assert "swa" in space.fix(base, base)
+    assert "swa" not in space.fix(with_ema, base)
+
+
+def test_a_named_recipe_in_the_queue_has_the_bases_vocabulary(tmp_path: Path) -> None:
+    text = GOOD.replace("model.num_layers: 3", "model.vocab_size: 4096").replace("baseline_int6", "record_1855")
+    spec = load(tmp_path, text)
+    assert spec.queued_recipes()[1] == set_values(named_recipe("record_1855"), {"model.vocab_size": 4096})
+    own = text.replace("record_1855", "record_1855\n    set: {model.vocab_size: 512}")
+    assert load(tmp_path, own).queued_recipes()[1].model.vocab_size == 512
+
+
 def test_null_and_empty_mappings_choose_a_sub_config(tmp_path: Path) -> None:
     text = GOOD.replace("[quantization]", "[]").replace(
         "ema: {choices: [null, {}]}", "ema: {choices: [null, {start_fraction: 0.5}]}"
@@ -156,6 +172,11 @@ MISTAKES = [
         "[quantization]",
         "[quantisation]",
         ":5: space.include[0]: must be one of .* (did you mean quantization?), got quant",
+    ),
+    (
+        "[quantization]",
+        "[golf, shape]",
+        ":5: space.include[1]: must be left out, since golf has all of it, got shape",
     ),
     ("[quantization]", "[shape, shape]", ":5: space.include[1]: must be named once, got shape again"),
     (
