@@ -13,6 +13,8 @@ from spaces.space import Choice, Domain, Integer, Real
 from trainer.config import Budget
 from trainer.errors import ConfigError
 
+ANY_ACCELERATOR = "any"  # the price of rungs that name none
+
 
 def _check_name(name: str) -> str:
     """Names are parts of database keys and of folder names."""
@@ -171,6 +173,11 @@ class RungSpec(SpecModel):
             raise problem(f"{expected}, got {self.max_run_seconds:g}", "max_run_seconds")
         return self
 
+    @property
+    def price_key(self) -> str:
+        """Its accelerator's name in spend.prices."""
+        return self.accelerator or ANY_ACCELERATOR
+
     def to_budget(self) -> Budget:
         """The trainer's budget of every run of this rung."""
         return Budget(**self.budget.model_dump())
@@ -208,3 +215,36 @@ class SamplerSpec(SpecModel):
         if "goal" in self.model_fields_set and is_random:
             raise problem(f"must be left out with {self.kind}, which looks at no result, got {self.goal}", "goal")
         return self
+
+
+class EarlyStopSpec(SpecModel):
+    """When a run of the first rung is stopped for its training loss; changes no result that there is.
+
+    Attributes:
+        level: a run is stopped when its probability of ending among the best is under this.
+        among: the best are this share of the rung's runs, and at least as many as are promoted.
+        after_runs: none is stopped before so many have finished.
+        from_progress: none is stopped before this share of its budget.
+        spare: share of the runs to be stopped that run on instead; they tell how often the rule is wrong.
+    """
+
+    level: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
+    among: Annotated[float, Field(gt=0, lt=1)] = 1 / 3
+    after_runs: Annotated[int, Field(ge=8)] = 20
+    from_progress: Annotated[float, Field(ge=0.125, le=0.875)] = 0.5
+    spare: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+
+class SpendSpec(SpecModel):
+    """What a study may cost in all; None is no bound.
+
+    Attributes:
+        gpu_hours: GPU-hours held, start-up and scoring included; process-hours on a machine without GPUs.
+        hours: hours in which at least one run was under way.
+        prices: dollars for a GPU-hour by accelerator, as rungs name it; any for rungs that name none.
+    """
+
+    gpu_hours: Positive | None = None
+    dollars: Positive | None = None
+    hours: Positive | None = None
+    prices: dict[str, Positive] = {}

@@ -116,6 +116,18 @@ def test_null_and_empty_mappings_choose_a_sub_config(tmp_path: Path) -> None:
     assert spec.build_space().suggest(on, spec.base_recipe()).ema == EmaConfig(start_fraction=0.5)
 
 
+def test_early_stop_is_on_and_null_is_off(tmp_path: Path) -> None:
+    assert load(tmp_path, GOOD).early_stop == spec_parts.EarlyStopSpec()
+    assert load(tmp_path, GOOD + "early_stop: null\n").early_stop is None
+    off = load(tmp_path, GOOD + "early_stop: null\n")
+    assert StudySpec.model_validate_json(off.to_json()).early_stop is None
+
+
+def test_what_a_study_may_cost_is_no_part_of_what_its_results_mean(tmp_path: Path) -> None:
+    more = GOOD + "early_stop: {level: 0.1}\nspend: {hours: 3, prices: {H100: 2.5}}\n"
+    assert load(tmp_path, more).definition() == load(tmp_path, GOOD).definition()
+
+
 MISTAKES = [
     # (text in GOOD, what it becomes, the error after the file's name)
     ("limits:", "limit:", ":13: limit: must be one of name, base, .* (did you mean limits?), got limit"),
@@ -130,6 +142,13 @@ MISTAKES = [
     ("trials: 10", "trials: 10\n    promote: 1", ":22: rungs[0].promote: must be left out of the first rung, got 1"),
     ("promote: 2", "trials: 2", ":24: rungs[1].trials: must be left out of a later rung, got 2"),
     ("    promote: 2\n", "", ":22: rungs[1].promote: must be given for a later rung, got nothing"),
+    ("name: tiny", "name: tiny\nearly_stop: {level: 1}", ":2: early_stop.level: must be less than 0.5, got 1"),
+    ("name: tiny", "name: tiny\nspend: {gpu_hours: 0}", ":2: spend.gpu_hours: must be greater than 0, got 0"),
+    (
+        "name: tiny",
+        "name: tiny\nspend: {dollars: 9, prices: {any: 1}}",
+        ":2: spend.prices: must have H100, for rung full, got any",
+    ),
     ("promote: 2", "promote: 11", ":24: rungs[1].promote: must be at most the 10 trials of rung proxy, got 11"),
     ("name: full", "name: proxy", ":22: rungs[1].name: must be another name than the other rungs', got proxy"),
     ("seeds: [1, 2]", "seeds: [1, 1]", ":25: rungs[1].seeds: must be different seeds, got [1, 1]"),
