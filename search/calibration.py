@@ -24,7 +24,7 @@ PRIOR_OFFSET_SD = 1.0  # bits per byte between the rungs, before any dear run: n
 PRIOR_NOISE, PRIOR_NOISE_WEIGHT = 0.001, 1.0  # of a seed (full runs: 0.0008, one-GPU proxies: 0.003), as so many pairs
 RESIDUALS = np.geomspace(0.05, 2.0, 12)  # size of r as a share of the proxies' spread
 SHARED = (0.0, 0.4, 0.8)  # of the variance of r, with recipes that are alike
-LCB_DEVIATIONS = 1.0
+LCB_DEVIATIONS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
