@@ -335,6 +335,8 @@ def test_one_trial_outside_the_space_leaves_tpe_its_joint_model(make: Make) -> N
 @settings(max_examples=25)
 @given(trials=st.integers(1, 500), slots=st.integers(1, 64))
 def test_the_random_start_is_short_in_small_studies(trials: int, slots: int) -> None:
-    startup: int = make_sampler(SamplerSpec(), trials=trials, slots=slots, finished=0).inner._n_startup_trials
+    sampler = make_sampler(SamplerSpec(), trials=trials, slots=slots, finished=0).inner
+    assert isinstance(sampler, optuna.samplers.TPESampler)
+    startup = sampler._n_startup_trials  # pyright: ignore[reportPrivateUsage]
     assert 4 <= startup <= max(4, trials // 4)
     assert startup <= max(20, 2 * slots)
