@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from search.cluster import TURNS_PER_GPU
+from search.dear_stop import DearStop
+from search.early_stop import early_stop_of
 from search.in_flight import InFlight
 from search.ledger import START_SECONDS, RunRecord
 from search.plan import MAX_ATTEMPTS, attempt_of, counted, is_settled, retries_due, seeds_due
@@ -28,6 +30,9 @@ MAX_HOPELESS = 3  # trials in a row that the machine failed twice: something is 
 class RungLoop:
     """The trials of one rung from asking to telling. search.ladder says when it may start runs.
 
+    Args:
+        proxies: trials of the rung before, where speeds of both compare.
+
     Attributes:
         rung: its part of the study file.
         study: its trials.
@@ -35,7 +40,15 @@ class RungLoop:
         broken: why no further run can work: the data is missing or damaged, or trial after trial fails for the machine.
     """
 
-    def __init__(self, spec: StudySpec, rung: RungSpec, study: RungStudy, services: Services, brake: Brake) -> None:
+    def __init__(
+        self,
+        spec: StudySpec,
+        rung: RungSpec,
+        study: RungStudy,
+        services: Services,
+        brake: Brake,
+        proxies: RungStudy | None = None,
+    ) -> None:
         self.rung = rung
         self.study = study
         self.in_flight = InFlight(rung.name, services, self._settle, self._why_stop)
@@ -44,6 +57,8 @@ class RungLoop:
         self._services = services
         self._brake = brake
         self._proposals = Proposals(study, spec, rung, services)
+        self._early_stop = early_stop_of(spec, rung, study, services.runs_folder)
+        self._dear_stop = None if rung.trials else DearStop(spec, rung, study, proxies, services.ledger)
         self._never_started: list[int] = []
         self._is_exhausted = False
 
@@ -104,7 +119,8 @@ class RungLoop:
 
     def _why_stop(self, number: int, progress: Mapping[str, Any]) -> Failure | None:
         """Why a run should be stopped now; None lets it run."""
-        return None
+        rules = [rule for rule in (self._early_stop, self._dear_stop) if rule is not None]
+        return next((reason for rule in rules if (reason := rule.why_stop(number, progress)) is not None), None)
 
     def _queue_again(self, row: TrialRow, seed: int, retry_of: int | None = None) -> None:
         recipe = row.recipe
