@@ -189,10 +189,12 @@ class PromotionSpec(SpecModel):
     Attributes:
         rule: by the calibrated posterior, while proxies still run; or simply the best, once they have all run.
         anchors: slots of each rung that named recipes get; None chooses.
+        stop_behind: bits per byte that a run of a later rung may be behind its rung's best; None lets it run.
     """
 
     rule: Literal["model", "top"] = "model"
     anchors: Annotated[int, Field(ge=0)] | None = None
+    stop_behind: Positive | None = 0.01
 
 
 class SamplerSpec(SpecModel):
