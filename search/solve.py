@@ -15,7 +15,7 @@ from spaces.fields import default_value, get_value, optional_parent, plain_type,
 from trainer.config import Recipe
 from trainer.errors import ConfigError
 
-NUM_REAL_VALUES = 2**16  # of a field without steps: 200 bytes apart where the range is worth the whole limit
+NUM_REAL_VALUES = 2**12  # of a field without steps: 4 kB apart where the range is worth the whole limit
 NUM_CHECKED = 7  # values, over the range, at which bytes must keep rising or falling
 TOLERANCE = 0.002  # a turn by so much of the bytes is none: compressors and corrections are chosen by recipe
 

@@ -20,17 +20,17 @@ MOST_MARGIN = 0.2
 def margin_fraction(rows: Sequence[TrialRow]) -> float:
     """The share of the limit to stay below it by.
 
-    The 95 % quantile of the next run's error, log(measured / predicted), errors being normal with a mean and a variance
-    that are not known: Student's t with the prior above (Gelman et al., Bayesian Data Analysis, 3.3). Each run has a
-    seed of its own, so errors hold what seeds do to bytes beside what the prediction does not know. Runs that come out
-    smaller than predicted earn no credit on average: predictions are for the last rung's budget, and runs on a smaller
-    one may be smaller. 2.9 % without runs; 1.0 % after 20 that were right within 0.5 %.
+    The 95 % quantile of the next run's error, log(measured / predicted), as Student's t has it for normal errors whose
+    mean and deviation are not known, each drawn towards the prior above. Errors hold what seeds do to bytes beside what
+    the prediction does not know. Runs that come out smaller than predicted on average earn no credit: predictions are
+    for the last rung's budget, and runs on a smaller one may be smaller. 2.9 % without runs; 1.0 % after 20 that were
+    right within 0.5 %.
     """
     errors = prediction_errors(rows)[-LATEST:]
     count = len(errors) + PRIOR_MEAN_RUNS
     mean = sum(errors) / count
     own = fmean(errors) if errors else 0.0
-    squares = sum((error - own) ** 2 for error in errors) + len(errors) * PRIOR_MEAN_RUNS / count * own**2
+    squares = sum((error - own) ** 2 for error in errors)
     freedom = PRIOR_RUNS + len(errors)
     std = math.sqrt((PRIOR_RUNS * PRIOR_STD**2 + squares) / freedom * (1 + 1 / count))
     return min(max(mean, 0.0) + float(stdtrit(freedom, FITTING_FRACTION)) * std, MOST_MARGIN)
