@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from optuna.trial import TrialState
-from simulation import FakeRunner, Machine, World, failure, make_spec, measured_by_recipe, measurement
+from simulation import FakeRunner, Machine, World, make_spec, measured_by_recipe, measurement
 
 from search.curve_model import fit_curve_model
 from search.curves import checkpoint_before, mean_loss, read_curve
+from search.database import open_engine
 from search.early_stop import bar, describe_early_stop, early_stop_status, is_spared, stored_decision
 from search.ledger import Ledger
 from search.run import Run
@@ -198,7 +200,9 @@ class Killed(BaseException):
 class MortalLedger(Ledger):
     """A ledger whose process dies around its first decision to stop a run."""
 
-    dies: str = ""
+    def __init__(self, dies: str, engine: sa.Engine, url: str) -> None:
+        super().__init__(engine, url)
+        self.dies = dies
 
     def finish(self, run_id: str, outcome: Measurement | Failure, *args: Any, **kwargs: Any) -> bool:
         is_stop = isinstance(outcome, Failure) and outcome.kind is FailureKind.STOPPED
@@ -220,9 +224,7 @@ class MortalRunner(FakeRunner):
 @pytest.mark.parametrize("dies", ["before", "after", "cancelling"])
 def test_a_driver_that_dies_while_it_stops_a_run_neither_loses_nor_doubles_it(tmp_path: Path, dies: str) -> None:
     sim = machine(tmp_path)
-    ledger = MortalLedger.open(sim.url)
-    ledger.dies = dies
-    assert isinstance(ledger, MortalLedger)
+    ledger = MortalLedger(dies, open_engine(sim.url), sim.url)
     runner = MortalRunner(sim.world, sim.ledger) if dies == "cancelling" else FakeRunner(sim.world, sim.ledger)
     with suppress(Killed):
         sim.run(ledger=ledger, runner=runner)
@@ -240,8 +242,7 @@ def test_a_driver_that_dies_while_it_stops_a_run_neither_loses_nor_doubles_it(tm
 
 def test_a_run_that_ends_before_it_could_be_stopped_is_told_as_it_ended(tmp_path: Path) -> None:
     sim = machine(tmp_path)
-    ledger = MortalLedger.open(sim.url)
-    ledger.dies = "before"  # pyright: ignore[reportAttributeAccessIssue]
+    ledger = MortalLedger("before", open_engine(sim.url), sim.url)
     with suppress(Killed):
         sim.run(ledger=ledger)
     judged = next(one for one in sim.rows("proxy") if stored_decision(one) is not None)
