@@ -46,8 +46,8 @@ class Ladder:
             RunnerError: no run can work: the data is missing or damaged, trial after trial fails for the machine, or
                 what is left fits no machine.
         """
-        for index, loop in enumerate(self._loops):
-            self._announce(index)
+        for loop in self._loops:
+            self._announce_start(loop)
             loop.take_over()
         while True:
             self._keep()
@@ -88,12 +88,13 @@ class Ladder:
         self._refused.clear()
         if self._is_broken:
             return
+        for loop in self._loops:  # all, before any counts as finished
+            loop.queue_due()
         for index in reversed(range(len(self._loops))):
-            self._loops[index].queue_due()
             if self._wants_runs(index) and self._start(index):
                 break
         for index in range(len(self._loops)):
-            self._announce(index)
+            self._announce_end(index)
 
     def _start(self, index: int) -> bool:
         """Start what there are slots for in one rung; True where it waits for its first slot."""
@@ -113,7 +114,7 @@ class Ladder:
         promotion = self._promotions[index]
         assert promotion is not None
         promotion.queue(promotion.due(is_source_finished=self.is_finished(index - 1)))
-        self._announce(index)
+        self._announce_start(self._loops[index])
 
     def _wait(self) -> None:
         """Take in reports, or let a second pass where the runner has no run of its own to wait for."""
@@ -123,16 +124,17 @@ class Ladder:
             for loop in self._loops:
                 loop.in_flight.take(report)
 
-    def _announce(self, index: int) -> None:
-        """Tell the observer, once each, that a rung has begun and that it has finished."""
-        loop, observer = self._loops[index], self._services.observer
-        name, rows = loop.rung.name, loop.study.rows()
-        if rows and name not in self._begun:
-            self._begun.add(name)
-            observer.rung_started(name, rows)
+    def _announce_start(self, loop: RungLoop) -> None:
+        rows = loop.study.rows()
+        if rows and loop.rung.name not in self._begun:
+            self._begun.add(loop.rung.name)
+            self._services.observer.rung_started(loop.rung.name, rows)
+
+    def _announce_end(self, index: int) -> None:
+        name, rows = self._loops[index].rung.name, self._loops[index].study.rows()
         if rows and name not in self._ended and self.is_finished(index):
             self._ended.add(name)
-            observer.rung_finished(name, rows)
+            self._services.observer.rung_finished(name, rows)
 
     @property
     def _is_broken(self) -> bool:

@@ -24,6 +24,7 @@ from search.decision import Considered, Decision, Reason, reason_of
 from search.likeness import family_of, similarity
 from search.promote import top_recipes
 from search.trials import TrialRow, TrialStatus
+from search.winner import standings
 
 RANDOM_EVERY = 4  # slots, of which the last is random
 REPLICATED = 2  # recipes that get the rung's further seeds
@@ -197,23 +198,30 @@ def _posterior(step: Step, free: Sequence[Entrant]) -> Posterior:
 
 
 def _further_seeds(step: Step) -> Iterator[Decision]:
-    """Further seeds of the two best by their first, and of the winner: fixed in the study file before any run."""
+    """Further seeds, fixed in the study file before any run: of the two best by their first, then of the winner."""
     first = [row for row in step.target if row.attributes.get("seed") == step.seeds[0]]
     if any(row.is_open for row in first):
         return
-    best = [row.attributes["recipe_hash"] for row in top_recipes(first, REPLICATED)]
     present = {row.key for row in step.target}
-    for row in top_recipes(step.target, len(step.target)):
-        recipe_hash = row.attributes["recipe_hash"]
-        for seed in step.seeds[1:] if recipe_hash in best else ():
-            if (recipe_hash, seed) not in present:
-                yield Decision(
-                    source=row,
-                    chosen=Considered(trial=f"{row.rung}/{row.number}"),
-                    reason=Reason.SEEDS,
-                    seed=seed,
-                    promoted_from=row.attributes.get("promoted_from"),
-                )
+    missing = [
+        (row, seed)
+        for row in top_recipes(first, REPLICATED)
+        for seed in step.seeds[1:]
+        if (row.attributes["recipe_hash"], seed) not in present
+    ]
+    if not missing and not any(row.is_open for row in step.target):
+        best = [one.row for one in standings(step.target)[:1]]
+        missing = [
+            (row, seed) for row in best for seed in step.seeds if (row.attributes["recipe_hash"], seed) not in present
+        ]
+    for row, seed in missing:
+        yield Decision(
+            source=row,
+            chosen=Considered(trial=f"{row.rung}/{row.number}"),
+            reason=Reason.SEEDS,
+            seed=seed,
+            promoted_from=row.attributes.get("promoted_from"),
+        )
 
 
 def _decide(

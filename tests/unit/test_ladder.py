@@ -1,14 +1,17 @@
 """Rungs side by side: who gets a free slot, what a rung without a machine does to the others."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from simulation import FakeRunner, Machine, World, make_spec
+from simulation import FakeRunner, Machine, World, failure, make_spec, measured_by_recipe
 
 from search.errors import RunnerError
+from search.run import Run
 from search.services import Brake
 from search.trials import TrialStatus
+from trainer.result import Failure, FailureKind, Measurement
 
 
 def ladder(folder: Path, slots: int = 2, trials: int = 12, promote: int = 6, **changes: Any) -> Machine:
@@ -48,6 +51,18 @@ def test_the_plain_rule_waits_for_every_proxy(tmp_path: Path) -> None:
     machine = ladder(tmp_path, promotion={"rule": "top"})
     assert machine.run().settled == ("proxy", "full")
     assert submitted(machine) == ["proxy"] * 12 + ["full"] * 18
+
+
+def test_a_lost_proxy_is_repeated_before_the_rung_counts_as_finished(tmp_path: Path) -> None:
+    machine = ladder(tmp_path, slots=1, promotion={"rule": "top"})
+
+    def behaviour(run: Run, values: Mapping[str, Any]) -> Measurement | Failure:
+        is_lost = run.run_id == "sim-proxy-0011-1"
+        return failure(FailureKind.MACHINE) if is_lost else measured_by_recipe(run, values)
+
+    machine.world.behaviour = behaviour
+    assert machine.run().settled == ("proxy", "full")
+    assert submitted(machine) == ["proxy"] * 13 + ["full"] * 18
 
 
 def test_three_rungs_feed_each_other(tmp_path: Path) -> None:
