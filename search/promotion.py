@@ -62,6 +62,7 @@ class Promotion:
                 self._find_params(recipe),
                 promoted_from=decision.promoted_from,
                 decision=decision.attribute(),
+                solved=decision.source.attributes.get("solved"),
             )
 
     def _step(self, source: Sequence[TrialRow], target: Sequence[TrialRow], is_source_finished: bool) -> Step:

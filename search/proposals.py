@@ -94,7 +94,7 @@ class Proposals:
         twin = twin_of(rows, trial.number, (recipe_hash(recipe), seed))
         if solved is not None:
             twin = twin or same_point(rows, trial.number, seed)
-            self._study.describe(trial.number, solved=solved.explanation)
+            self._study.describe(trial.number, solved=solved.attribute())
         self._study.describe_recipe(trial.number, recipe, seed)
         if twin is not None:
             return self._repeat(trial.number, twin)
@@ -120,8 +120,9 @@ class Proposals:
 
     def _refuse(self, number: int, solved: Solved) -> Unrun:
         """Tell a trial for which no value of the solved field fits: it is as far over as with the best of them."""
-        message = f"artifact_bytes: must be at most {self._limit:,}, predicted at least {solved.predicted_bytes:,}"
-        failure = Failure(kind=FailureKind.OVERSIZE, message=f"{message} ({solved.explanation}); not run")
+        message = f"artifact_bytes: must be at most {self._limit:,}, predicted {solved.predicted_bytes:,}"
+        why = f"with the best {solved.param}, {solved.value:g}; not run"
+        failure = Failure(kind=FailureKind.OVERSIZE, message=f"{message} {why}")
         self._study.tell(number, failure, predicted_bytes=solved.predicted_bytes)
         return Unrun.TOLD
 

@@ -125,7 +125,7 @@ class RungLoop:
     def _queue_again(self, row: TrialRow, seed: int, retry_of: int | None = None) -> None:
         recipe = row.recipe
         if recipe is not None:
-            origin = {name: row.attributes.get(name) for name in ("promoted_from", "decision")}
+            origin = {name: row.attributes.get(name) for name in ("promoted_from", "decision", "solved")}
             self.study.queue(recipe, seed, self._proposals.params_of(recipe), **origin, retry_of=retry_of)
 
     def _start(self, proposal: Proposal, num_gpus: float) -> None:

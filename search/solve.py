@@ -8,6 +8,7 @@ import itertools
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from search.solve_margin import margin_fraction
 from search.trials import TrialRow
@@ -79,12 +80,19 @@ class Solved:
 
     Attributes:
         predicted_bytes: of the recipe; over the limit where no value of the field fits.
-        explanation: field and value, and what they were solved for.
+        margin: share of the limit that it was to stay below the limit by.
     """
 
     recipe: Recipe
+    param: str
+    value: float | int
     predicted_bytes: int
-    explanation: str
+    margin: float
+
+    def attribute(self) -> dict[str, Any]:
+        """What a trial keeps of it beside the recipe."""
+        whole = {"param": self.param, "value": self.value}
+        return {**whole, "predicted_bytes": self.predicted_bytes, "margin": round(self.margin, 5)}
 
 
 class SizeSolver:
@@ -129,8 +137,10 @@ class SizeSolver:
         value, predicted = self.param.value_at(index), bytes_at(index)
         return Solved(
             recipe=set_values(recipe, {self.param.path: value}),
+            param=self.param.path,
+            value=value,
             predicted_bytes=predicted,
-            explanation=f"{self.param.path} = {value:g}: {predicted:,} bytes, for {self._limit:,} less {margin:.2%}",
+            margin=margin,
         )
 
     def _direction(self, bytes_at: Callable[[int], int]) -> int:

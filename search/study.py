@@ -73,6 +73,7 @@ class RungStudy:
         promoted_from: str | None = None,
         retry_of: int | None = None,
         decision: Mapping[str, Any] | None = None,
+        solved: Mapping[str, Any] | None = None,
     ) -> None:
         """Have a recipe asked for before anything new is proposed.
 
@@ -81,8 +82,9 @@ class RungStudy:
             promoted_from: rung/number of the trial it was promoted from.
             retry_of: number of the lost trial that it repeats.
             decision: why it is in this rung; see search.decision.
+            solved: the field that was solved for its size; see search.solve.
         """
-        optional = {"promoted_from": promoted_from, "retry_of": retry_of, "decision": decision}
+        optional = {"promoted_from": promoted_from, "retry_of": retry_of, "decision": decision, "solved": solved}
         attributes = {"recipe": _recipe_json(recipe), "recipe_hash": recipe_hash(recipe), "seed": seed}
         attributes |= {name: value for name, value in optional.items() if value is not None}
         self.optuna.enqueue_trial(dict(params), user_attrs=attributes)

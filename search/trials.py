@@ -61,6 +61,12 @@ class TrialRow:
         return None if text is None else _recipe(text)
 
     @property
+    def fields(self) -> Mapping[str, Any]:
+        """Its params, and the field that was solved."""
+        solved = self.attributes.get("solved")
+        return self.params if solved is None else {**self.params, solved["param"]: solved["value"]}
+
+    @property
     def key(self) -> tuple[str, int] | None:
         """Recipe hash and seed: trials of equal key would repeat each other."""
         if "recipe_hash" not in self.attributes:

@@ -129,8 +129,10 @@ def test_the_solved_value_is_part_of_the_hash_and_of_what_is_shown() -> None:
     )
     assert small is not None and large is not None
     assert recipe_hash(small.recipe) != recipe_hash(large.recipe)
-    assert small.explanation.startswith(f"model.mlp_mult = {small.recipe.model.mlp_mult:g}: ")
-    assert small.explanation.endswith("bytes, for 16,000,000 less 2.88%")
+    shown = {"param": "model.mlp_mult", "value": small.recipe.model.mlp_mult, "margin": 0.02882}
+    assert small.attribute() == {**shown, "predicted_bytes": small.predicted_bytes}
+    found = row(small.recipe, solved=small.attribute()).fields
+    assert found == {"model.mlp_mult": small.recipe.model.mlp_mult}
 
 
 def test_a_solved_recipe_is_found_by_what_it_was_solved_from() -> None:
