@@ -165,12 +165,15 @@ class StudyLoop:
         return self._rung_study(rung, slots=self._services.runner.free_slots)
 
     def _queue_first(self, rung: RungSpec, study: RungStudy) -> None:
-        """Queue the base recipe as trial 0, the control of every chart, and the named recipes after it."""
+        """Queue the base recipe as trial 0, the control of every chart, the named recipes, then controls for noise."""
         present = {row.key for row in study.rows()}
-        for recipe in (self._spec.base_recipe(), *self._spec.queued_recipes()):
-            key = (recipe_hash(recipe), rung.seeds[0])
+        base, seed = self._spec.base_recipe(), rung.seeds[0]
+        first = [(recipe, seed) for recipe in (base, *self._spec.queued_recipes())]
+        others = range(max(rung.seeds) + 1, max(rung.seeds) + 1 + self._spec.sampler.controls)
+        for recipe, seed in (*first, *((base, other) for other in others)):
+            key = (recipe_hash(recipe), seed)
             if key not in present:
-                study.queue(recipe, rung.seeds[0], self._params_of(recipe))
+                study.queue(recipe, seed, self._params_of(recipe))
             present.add(key)
 
     def _rung_study(self, rung: RungSpec, slots: int = 1) -> RungStudy:

@@ -202,12 +202,14 @@ class SamplerSpec(SpecModel):
 
     Attributes:
         goal: what proposals minimise: the score, with bytes under the limit as good as any, or all objectives.
+        controls: further runs of the base in the first rung, each with another seed.
     """
 
     kind: Literal["tpe", "gp", "nsga2", "random", "qmc"] = "tpe"
     goal: Literal["val_bpb", "objectives"] = "val_bpb"
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     startup_trials: Annotated[int, Field(ge=0)] | None = None
+    controls: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "SamplerSpec":

@@ -177,3 +177,13 @@ def test_a_study_may_not_change_what_it_solves(tmp_path: Path) -> None:
     sim.spec = make_spec(**{**sim.spec.model_dump(exclude_unset=True), "space": {"params": SPACE["params"]}})
     with pytest.raises(SpecError, match=r"space\.model\.mlp_mult\.solve"):
         sim.run()
+
+
+def test_controls_are_runs_of_the_base_with_other_seeds_beside_the_trials(tmp_path: Path) -> None:
+    sim = machine(tmp_path, sampler={"seed": 7, "controls": 2})
+    sim.run()
+    sim.run()
+    rows = sim.rows("proxy")
+    base = [row for row in rows if row.recipe == sim.spec.base_recipe()]
+    assert [row.attributes["seed"] for row in base] == [1337, 1338, 1339]
+    assert len(rows) == 8
