@@ -69,10 +69,15 @@ class Ladder:
             return False
         return loop.is_settled
 
+    def _is_over(self, index: int) -> bool:
+        """Whether nothing more comes out of a rung: it is finished, or the rest of it cannot be afforded."""
+        loop = self._loops[index]
+        return self.is_finished(index) or (loop.refusal is not None and not len(loop.in_flight))
+
     def _is_due(self, index: int) -> bool:
         """Whether a trial of the rung before is to be promoted now."""
         promotion = self._promotions[index]
-        return promotion is not None and bool(promotion.due(is_source_finished=self.is_finished(index - 1)))
+        return promotion is not None and bool(promotion.due(is_source_finished=self._is_over(index - 1)))
 
     def _wants_runs(self, index: int) -> bool:
         loop = self._loops[index]
@@ -113,7 +118,7 @@ class Ladder:
     def _promote(self, index: int) -> None:
         promotion = self._promotions[index]
         assert promotion is not None
-        promotion.queue(promotion.due(is_source_finished=self.is_finished(index - 1)))
+        promotion.queue(promotion.due(is_source_finished=self._is_over(index - 1)))
         self._announce_start(self._loops[index])
 
     def _wait(self) -> None:

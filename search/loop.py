@@ -17,8 +17,10 @@ from search.proposals import params_finder
 from search.reconcile import claim_study
 from search.rung_loop import RungLoop
 from search.sampler import make_sampler
+from search.sampler_prior import with_prior
 from search.services import Brake, Services
 from search.spec import RungSpec, StudySpec
+from search.spending import refuse_unaffordable
 from search.store import (
     check_definition,
     define_rung,
@@ -39,11 +41,13 @@ class LoopResult:
     Attributes:
         settled: rungs that have nothing left to run, in order.
         stopped_at: the rung that was under way when the brake stopped the loop; None where none was.
+        refusal: why that rung cannot afford another run, where the study's spend stopped it.
         nothing_promoted_from: the rung that had nothing feasible to promote; None where that did not happen.
     """
 
     settled: tuple[str, ...]
     stopped_at: str | None = None
+    refusal: str | None = None
     nothing_promoted_from: str | None = None
 
 
@@ -67,7 +71,7 @@ class StudyLoop:
         """Run every rung that is not settled, or one alone, until done or stopped.
 
         Raises:
-            SpecError: the study exists with another definition, or has no such rung.
+            SpecError: the study exists with another definition, has no such rung, or cannot afford its first run.
             StoreError: the storage stopped answering.
             RunnerError: another process drives this study, the runs folder cannot be written, or no run can work.
         """
@@ -76,6 +80,7 @@ class StudyLoop:
             raise SpecError(f"study {self._spec.name}: rung must be one of {', '.join(names)}, got {only_rung}")
         with self._driving():
             if self._spec.name not in study_names(self._storage):
+                refuse_unaffordable(self._spec)
                 self._prepare(self._spec.rungs[0])  # a study that fits no machine is not made: it can still change
             self._define()
             return self._run_rungs(names if only_rung is None else [only_rung])
@@ -143,7 +148,7 @@ class StudyLoop:
                 before = self._spec.rungs[self._spec.rungs.index(loop.rung) - 1]
                 return LoopResult(settled=tuple(settled), nothing_promoted_from=before.name)
             if not ladder.is_finished(index):
-                return LoopResult(settled=tuple(settled), stopped_at=loop.rung.name)
+                return LoopResult(settled=tuple(settled), stopped_at=loop.rung.name, refusal=loop.refusal)
             settled.append(loop.rung.name)
         return LoopResult(settled=tuple(settled))
 
@@ -184,7 +189,8 @@ class StudyLoop:
         name = rung_study_name(self._spec.name, rung.name)
         study = open_rung(self._storage, name, self._spec.objectives)
         finished = len(study.get_trials(deepcopy=False))
-        study.sampler = make_sampler(self._spec.sampler, trials=rung.trials or 0, slots=slots, finished=finished)
+        sampler = make_sampler(self._spec.sampler, trials=rung.trials or 0, slots=slots, finished=finished)
+        study.sampler = with_prior(sampler, self._spec, finished)
         return study
 
     def _keep(self) -> None:

@@ -17,6 +17,7 @@ from search.reconcile import left_over
 from search.run import CODE_FILE, Run
 from search.services import Brake, Services
 from search.spec import RungSpec, StudySpec
+from search.spending import Spending
 from search.study import RungStudy
 from search.trials import TrialRow, TrialStatus
 from spaces.fields import recipe_hash
@@ -70,7 +71,15 @@ class RungLoop:
     @property
     def may_start(self) -> bool:
         """Whether another run of this rung may start, if a slot is free."""
-        return self._brake.may_ask and not self.broken
+        return self._brake.may_ask and not self.broken and self.refusal is None
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the study cannot afford another run of this rung; None where it can."""
+        if not self._spec.spend.bounds():
+            return None
+        records = self._services.ledger.runs(self._spec.name)
+        return Spending(self._spec, records, self._services.clock()).refusal(self.rung)
 
     @property
     def has_more(self) -> bool:

@@ -197,16 +197,21 @@ class PromotionSpec(SpecModel):
     stop_behind: Positive | None = 0.01
 
 
+PRIOR_SHARE = 0.5  # of proposals, where a study does not say
+
+
 class SamplerSpec(SpecModel):
     """How proposals are drawn; changes no result.
 
     Attributes:
         goal: what proposals minimise: the score, with bytes under the limit as good as any, or all objectives.
         controls: further runs of the base in the first rung, each with another seed.
+        prior: share of proposals near the base and the best trials; None chooses by kind.
     """
 
     kind: Literal["tpe", "gp", "nsga2", "random", "qmc"] = "tpe"
     goal: Literal["val_bpb", "objectives"] = "val_bpb"
+    prior: Annotated[float, Field(ge=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     startup_trials: Annotated[int, Field(ge=0)] | None = None
     controls: Annotated[int, Field(ge=0)] = 0
@@ -219,6 +224,13 @@ class SamplerSpec(SpecModel):
         if "goal" in self.model_fields_set and is_random:
             raise problem(f"must be left out with {self.kind}, which looks at no result, got {self.goal}", "goal")
         return self
+
+    @property
+    def prior_share(self) -> float:
+        """Share of proposals near known recipes; none for the kinds that are controls."""
+        if self.prior is not None:
+            return self.prior
+        return 0.0 if self.kind in {"random", "qmc"} else PRIOR_SHARE
 
 
 class EarlyStopSpec(SpecModel):
@@ -252,3 +264,8 @@ class SpendSpec(SpecModel):
     dollars: Positive | None = None
     hours: Positive | None = None
     prices: dict[str, Positive] = {}
+
+    def bounds(self) -> dict[str, float]:
+        """The bounds that are set, by key."""
+        given = {"gpu_hours": self.gpu_hours, "dollars": self.dollars, "hours": self.hours}
+        return {key: bound for key, bound in given.items() if bound is not None}

@@ -9,26 +9,35 @@ from rich.table import Table
 
 from search.correlation import correlation_warning, describe_correlation, rank_correlation
 from search.decision import ATTRIBUTE, describe_decision
+from search.early_stop import describe_early_stop, early_stop_status
 from search.ledger import Ledger, RunState
+from search.plan import counted
 from search.promote import pareto_front
-from search.store import Storage, load_rungs
+from search.spending import describe_spending, spending_status
+from search.store import Storage, load_rungs, stored_spec
 from search.study import read_rows
 from search.trials import TrialRow
 from search.winner import standings
 
 
-def study_status(storage: Storage, ledger: Ledger, study: str) -> dict[str, Any]:
+def study_status(storage: Storage, ledger: Ledger, study: str, now: float) -> dict[str, Any]:
     """Where a study stands, ready for JSON.
 
+    Args:
+        now: epoch seconds.
+
     Raises:
-        StoreError: there is no such study, or the storage does not answer.
+        StoreError: there is no such study, this version cannot read it, or the storage does not answer.
     """
+    spec = stored_spec(storage, study)
     rungs = {name: read_rows(optuna, name) for name, optuna in load_rungs(storage, study).items()}
     runs = ledger.runs(study)
-    names = list(rungs)
+    names, first = list(rungs), spec.rungs[0]
+    first_left = max((first.trials or 0) - counted(rungs[first.name], first.seeds[0]), 0)
     return {
         "study": study,
         "gpu_seconds": sum(run.gpu_seconds for run in runs),
+        "spending": spending_status(spec, runs, first_left, now),
         "rungs": [rung_status(name, rungs[name]) for name in names],
         "rank_correlations": [
             {"from": low, "to": high, **rank_correlation(rungs[low], rungs[high])}
@@ -49,6 +58,7 @@ def rung_status(name: str, rows: Sequence[TrialRow]) -> dict[str, Any]:
         "rung": name,
         "trials": dict(sorted(Counter(row.status.value for row in rows).items())),
         "gpu_seconds": sum(row.gpu_seconds for row in rows),
+        "early_stop": early_stop_status(rows),
         "best": trial_facts(ranked[0].row) | {"winner": ranked[0].facts()} if ranked else None,
         "pareto_front": [trial_facts(row) for row in pareto_front(rows)],
         "finished": [trial_facts(row) for row in rows if not row.is_open],
@@ -109,11 +119,12 @@ def summary_lines(status: Mapping[str, Any]) -> list[str]:
         counts = ", ".join(f"{count} {name}" for name, count in rung["trials"].items()) or "no trial yet"
         front = ", ".join(str(one["trial"]) for one in rung["pareto_front"])
         lines.append(f"{rung['rung']}: {counts}" + (f"; Pareto front: trials {front}" if front else ""))
+        lines += [stops] if (stops := describe_early_stop(rung["early_stop"])) else []
     lines += winner_lines(status["rungs"])
     for pair in status["rank_correlations"]:
         lines.append(f"rank correlation {pair['from']} to {pair['to']}: {describe_correlation(pair)}")
         lines += [warning] if (warning := correlation_warning(pair)) else []
-    lines.append(f"GPU-seconds spent (process-seconds on CPU): {status['gpu_seconds']:,.0f}")
+    lines += describe_spending(status["spending"])
     for run in status["running"]:
         lines.append(f"running: {run['rung']}/{run['trial']} on {run['host'] or 'no host yet'}, {run.get('phase', '')}")
     return lines

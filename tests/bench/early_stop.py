@@ -129,7 +129,7 @@ def measure(runs: Sequence[Run], rule: EarlyStopSpec, orders: int, slots: int) -
     return (
         f"{len(runs):4d} runs, {slots} at a time, level {rule.level:g}: {stopped / orders / len(runs):4.0%} stopped,"
         f" {false / max(stopped, 1):5.1%} of these falsely ({false / orders / len(best):5.1%} of the best),"
-        f" {counts['lost'] / orders / BEST_FEW:5.1%} of the best {BEST_FEW} lost, {saved / orders:4.0%} of the time saved"
+        f" {counts['lost'] / orders / BEST_FEW:5.1%} of the best {BEST_FEW} lost, {saved / orders:4.0%} of time saved"
     )
 
 
