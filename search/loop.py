@@ -10,6 +10,7 @@ from optuna.storages import RDBStorage
 from search.errors import RunnerError, SpecError
 from search.ladder import Ladder
 from search.ledger import LEASE_SECONDS, Driver
+from search.notes import write_note
 from search.plan import is_done
 from search.promote import missing_seeds, queue_promoted
 from search.promotion import Promotion
@@ -142,6 +143,8 @@ class StudyLoop:
         promotions = [self._promotion(loops, index) for index in range(len(loops))]
         ladder = Ladder(loops, promotions, self._services, self._brake, self._keep)
         ladder.drive()
+        for loop in loops:
+            write_note(loop.study.optuna, loop.study.rows())
         settled: list[str] = []
         for index, loop in enumerate(loops):
             if not loop.study.rows() and ladder.is_finished(index):
