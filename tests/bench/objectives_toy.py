@@ -4,8 +4,9 @@
     python tests/bench/objectives_toy.py --strategies view solved gp --seeds 6 --slots 8
 
 Bytes are those the project predicts for a recipe, times an error of its own and of the seed; the score is a law of
-numbers, bits, shape and learning rate whose optimum without a limit is twice too large. Prints, over seeds, the score
-without noise of the best feasible trial and how many of the last half were infeasible.
+numbers, bits, shape and learning rate that larger models always win. Prints, over seeds, the score without noise of the
+best feasible trial, how many of the last half were infeasible, and the area that the feasible trials' Pareto front
+covers (below 1.6 BPB, as a share of the limit): what a second objective is good for.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from search.services import Services
 from search.shapes import shapes_of
 from search.size_correction import predicted_in_study
 from search.spec import StudySpec
+from search.spec_parts import Limits
 from search.store import quiet_optuna
 from search.study import RungStudy
 from search.trials import TrialRow, TrialStatus
@@ -39,6 +41,7 @@ SEED_STD = 0.0007  # of the score: what seeds of full runs do (search.md, 6.1)
 BYTES_ERROR = (-0.02, 0.006)  # of a prediction, as a logarithm: mean and deviation over recipes
 BYTES_SEED_STD = 0.002
 STEPS = 1000
+WORST_SCORE = 1.6  # that counts for the area
 
 PARAMS: Mapping[str, Any] = {
     "model.num_layers": {"low": 4, "high": 14},
@@ -102,11 +105,11 @@ def predicted(recipe: Recipe, code_bytes: int, rows: Sequence[TrialRow]) -> int:
 BUDGET = study_file("view", 1, 0).rungs[0].to_budget()
 
 
-def search(strategy: str, trials: int, slots: int, seed: int) -> tuple[float, float, float]:
-    """Best score without noise among the trials measured feasible, share of infeasible ones in the last half, seconds.
+Outcome = tuple[float, float, float, float]  # score, infeasible share, area, seconds
 
-    The best is what the study would report: the best by what was measured.
-    """
+
+def search(strategy: str, trials: int, slots: int, seed: int) -> Outcome:
+    """One study of a strategy."""
     started_at = time.monotonic()
     quiet_optuna()
     spec = study_file(strategy, trials, seed)
@@ -132,14 +135,29 @@ def search(strategy: str, trials: int, slots: int, seed: int) -> tuple[float, fl
     return *result(rung.rows()), time.monotonic() - started_at
 
 
-def result(rows: Sequence[TrialRow]) -> tuple[float, float]:
-    """Best score without noise, and share of infeasible trials in the last half."""
+def result(rows: Sequence[TrialRow]) -> tuple[float, float, float]:
+    """Score without noise of the trial that measured best, share of infeasible trials in the last half, and area."""
     ended = [row for row in rows if row.status is not TrialStatus.DUPLICATE]
     feasible = [row for row in ended if row.status is TrialStatus.FEASIBLE]
     best = min(feasible, key=lambda row: row.val_bpb or math.inf)
     late = ended[len(ended) // 2 :]
     assert best.recipe is not None
-    return score(best.recipe), sum(row.status is not TrialStatus.FEASIBLE for row in late) / len(late)
+    infeasible = sum(row.status is not TrialStatus.FEASIBLE for row in late) / len(late)
+    return score(best.recipe), infeasible, area(feasible)
+
+
+def area(feasible: Sequence[TrialRow]) -> float:
+    """What the Pareto front of bytes and scores covers of the rectangle up to the limit and WORST_SCORE."""
+    points = sorted(
+        (row.artifact_bytes / Limits().artifact_bytes, score(row.recipe))
+        for row in feasible
+        if row.artifact_bytes and row.recipe
+    )
+    covered, lowest = 0.0, WORST_SCORE
+    for size, value in points:
+        covered += (1 - size) * max(lowest - value, 0.0)
+        lowest = min(lowest, value)
+    return covered
 
 
 def services() -> Services:
@@ -158,12 +176,13 @@ def services() -> Services:
     )
 
 
-def report(strategy: str, outcomes: Sequence[tuple[float, float, float]]) -> str:
-    """One line: mean and standard error of the score, infeasible share, seconds."""
-    scores, infeasible, seconds = zip(*outcomes, strict=True)
+def report(strategy: str, outcomes: Sequence[Outcome]) -> str:
+    """One line: mean and standard error of the score, and the means of the rest."""
+    scores, infeasible, areas, seconds = zip(*outcomes, strict=True)
     error = statistics.stdev(scores) / math.sqrt(len(scores)) if len(scores) > 1 else 0.0
     line = f"{strategy:8} {statistics.fmean(scores):.4f} +- {error:.4f} BPB"
-    return f"{line}, {statistics.fmean(infeasible):4.0%} of the last half infeasible, {statistics.fmean(seconds):.0f} s"
+    line += f", {statistics.fmean(infeasible):4.0%} of the last half infeasible, area {statistics.fmean(areas):.4f}"
+    return f"{line}, {statistics.fmean(seconds):.0f} s"
 
 
 def main() -> None:
