@@ -197,16 +197,13 @@ class PromotionSpec(SpecModel):
     stop_behind: Positive | None = 0.01
 
 
-PRIOR_SHARE = 0.5  # of proposals, where a study does not say
-
-
 class SamplerSpec(SpecModel):
     """How proposals are drawn; changes no result.
 
     Attributes:
         goal: what proposals minimise: the score, with bytes under the limit as good as any, or all objectives.
         controls: further runs of the base in the first rung, each with another seed.
-        prior: share of proposals near the base and the best trials; None chooses by kind.
+        prior: share of proposals near the base and the best trials; None chooses by kind and space.
     """
 
     kind: Literal["tpe", "gp", "nsga2", "random", "qmc"] = "tpe"
@@ -224,13 +221,6 @@ class SamplerSpec(SpecModel):
         if "goal" in self.model_fields_set and is_random:
             raise problem(f"must be left out with {self.kind}, which looks at no result, got {self.goal}", "goal")
         return self
-
-    @property
-    def prior_share(self) -> float:
-        """Share of proposals near known recipes; none for the kinds that are controls."""
-        if self.prior is not None:
-            return self.prior
-        return 0.0 if self.kind in {"random", "qmc"} else PRIOR_SHARE
 
 
 class EarlyStopSpec(SpecModel):

@@ -39,6 +39,10 @@ class Real:
         """A trial's value."""
         return trial.suggest_float(name, self.low, self.high, log=self.log)
 
+    def nearest(self, value: Any) -> float:
+        """What a trial may suggest that is closest to a value; the smallest for None."""
+        return min(max(self.low if value is None else value, self.low), self.high)
+
     def to_trial(self, value: Any, path: str) -> float:
         """What a trial must suggest for this value.
 
@@ -69,6 +73,11 @@ class Integer:
     def suggest(self, trial: Trial, name: str) -> int:
         """A trial's value."""
         return trial.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
+
+    def nearest(self, value: Any) -> int:
+        """What a trial may suggest that is closest to a value; the smallest for None."""
+        inside = min(max(self.low if value is None else value, self.low), self.high)
+        return self.low + round((inside - self.low) / self.step) * self.step
 
     def to_trial(self, value: Any, path: str) -> int:
         """What a trial must suggest for this value.
@@ -107,6 +116,10 @@ class Choice:
     def suggest(self, trial: Trial, name: str) -> Any:
         """A trial's value."""
         return self.options[trial.suggest_categorical(name, list(self.options))]
+
+    def nearest(self, value: Any) -> str:
+        """The label of a value, or of the first option where none has it."""
+        return next((label for label, option in self.options.items() if option == value), next(iter(self.options)))
 
     def to_trial(self, value: Any, path: str) -> str:
         """The label of this value.
