@@ -143,7 +143,7 @@ def test_further_seeds_are_set_aside_for_those_that_get_them(rule: str, owed: in
 def test_each_bound_refuses_by_itself(bound: str, enough: float, short: float) -> None:
     """A proxy of 230 s and two full runs of 730 s on 8 GPUs: 3.308 GPU-hours, and 0.4695 hours one after the other."""
     for value, is_refused in ((enough, False), (short, True)):
-        spec = study(prices={"H100": 2.0}, **{bound: value})
+        spec = study(SECONDS, prices={"H100": 2.0}, **{bound: value})
         refusal = spending(spec).refusal(spec.rungs[0])
         assert (refusal is not None) is is_refused
     with pytest.raises(
