@@ -9,8 +9,9 @@ import optuna
 import pytest
 from optuna.trial import FixedTrial
 
+from search.proposals import params_finder
 from search.size import predicted_bytes
-from search.spec import FAMILIES
+from search.spec import FAMILIES, StudySpec
 from spaces import golf
 from spaces.fields import SpaceError, get_value, plain_type, recipe_paths, set_values
 from spaces.recipes import NAMES, named_recipe
@@ -113,6 +114,21 @@ def test_each_named_recipe_is_a_point_that_optuna_asks_for(name: str) -> None:
 def test_each_named_recipe_is_a_point_with_the_smallest_vocabulary_too(name: str) -> None:
     recipe = set_values(named_recipe(name), {"model.vocab_size": 1024})
     assert GOLF.suggest(FixedTrial(GOLF.fix(recipe, Recipe())), Recipe()) == recipe
+
+
+def test_named_recipes_in_the_queue_of_a_study_of_golf_are_enqueued_as_points() -> None:
+    spec = StudySpec.model_validate(
+        {
+            "name": "queued",
+            "space": {"include": ["golf"]},
+            "queue": [{"recipe": name} for name in NAMES],
+            "data": {"path": "data", "tokenizer": "data/tokenizer.model"},
+            "rungs": [{"name": "proxy", "budget": {"train_tokens": 1_000_000}, "trials": 20}],
+        }
+    )
+    params_of = params_finder(spec)
+    points = [dict(params_of(recipe)) for recipe in spec.queued_recipes()]
+    assert [spec.build_space().suggest(FixedTrial(point), Recipe()) for point in points] == [*spec.queued_recipes()]
 
 
 @pytest.mark.parametrize("name", ["pr333", "record_162", "record_414", "record_1218"])
