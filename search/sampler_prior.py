@@ -23,9 +23,9 @@ from trainer.config import Recipe
 NUM_CENTRES = 4  # best trials that a proposal may be near
 NUM_MOVES = 3.0  # params that move, on average
 # Where a study does not say. Small spaces have none, where it neither helped nor harmed: 12 params of the surrogate of
-# tests/bench, 80 trials, 30 seeds, within 0.01 BPB of TPE alone, whose quartiles are 0.08 apart. In golf, on made-up sums
-# of effects whose best point is scattered around a record, after 70 trials of which 5 are named recipes, the median of 14
-# seeds lies above the best by 0.068 without, by 0.063, 0.072, 0.056 and 0.056 with shares of .25, .5, .75 and 1.
+# tests/bench, 80 trials, 30 seeds, within 0.01 BPB of TPE alone, whose quartiles are 0.08 apart. In golf, on made-up
+# sums of effects whose best point is scattered around a record, after 70 trials of which 5 are named recipes, the
+# median of 14 seeds is above the best by 0.068 without, 0.063, 0.072, 0.056 and 0.056 with shares .25, .5, .75 and 1.
 FEW_PARAMS = 30
 SHARE = 0.75
 
