@@ -3,8 +3,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 QUICKSTART := submissions/quickstart
+QUICKSTART_SIZES := --tokens 4096 --set model.num_layers=3 --set model.model_dim=80 --set model.num_heads=4 \
+	--set model.num_kv_heads=2 --set schedule.train_seq_len=256
+DATA ?= data
 
-.PHONY: quickstart setup fmt check test test-gpu bench
+.PHONY: quickstart setup fmt check test test-gpu bench bench-gpu
 
 quickstart: .venv/.trainer data/quickstart/dataset.json ## a finished two-rung study and a verified submission
 	$(BIN)/caddie run studies/quickstart.yaml
@@ -44,4 +47,8 @@ test-gpu: ## on a machine with a CUDA device, in its own environment
 	python3 -m pytest -m gpu tests/gpu
 
 bench: .venv/.dev data/quickstart/dataset.json ## timings, never part of the tests
-	$(BIN)/python tests/bench/steps.py data/quickstart
+	PYTHONPATH=.:tests $(BIN)/python tests/bench/gpu_step.py --dataset data/quickstart $(QUICKSTART_SIZES)
+	PYTHONPATH=.:tests $(BIN)/python tests/bench/gpu_sliding.py --dataset data/quickstart $(QUICKSTART_SIZES) --eval-tokens 16384
+
+bench-gpu: ## on a machine with CUDA devices, in its own environment; DATA as tests/bench/build_shards.py makes it
+	python3 tests/bench/gpu.py --data $(DATA) --out docs/performance.md $(BENCH_OPTIONS)

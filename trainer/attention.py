@@ -1,7 +1,7 @@
 """Causal self-attention with grouped queries, and what is done to each head's output before the heads are joined.
 
 Shapes: B batch, T time, D model width, H query heads, K key/value heads, G = H / K queries a key, E head width, I
-gate's input width.
+gate's input width, W = (H + 2 K) E.
 """
 
 from typing import assert_never
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.documents import Documents, attend
-from trainer.layers import LayerLora, Linear, copied_map, gained_norm, low_rank_map, rms_norm
+from trainer.fused_heads import fused_heads
+from trainer.layers import LayerLora, Linear, copied_map, low_rank_map, rms_norm
 from trainer.model_config import GATE_CHANNELS, GateConfig, GateForm, ModelConfig, XsaForm
 from trainer.rotary import Rotation, rotate
 
@@ -37,7 +38,7 @@ class Attention(nn.Module):
         self.gate = None if config.gate is None else nn.Parameter(gate_start(config, config.gate.form, generator))
         has_xsa = config.xsa is not None and layer >= config.num_layers - config.xsa.last_layers
         self.xsa = config.xsa.form if config.xsa is not None and has_xsa else None
-        self.gains_first = False
+        self.fuses_heads = False
         self.register_buffer("joint_copy", None, persistent=False)
         self.joint_copy: Tensor | None
 
@@ -56,15 +57,7 @@ class Attention(nn.Module):
             values: (B, T, K * E), added to the tokens' own.
             scale_D: of the outputs.
         """
-        q, k, v = self.projected(x_BTD, lora)
-        q_BTHE = q.unflatten(-1, (self.num_heads, -1))
-        k_BTKE = k.unflatten(-1, (self.num_kv_heads, -1))
-        v_BTKE = v.unflatten(-1, (self.num_kv_heads, -1))
-        if self.gains_first:
-            q_BTHE = rotate(gained_norm(q_BTHE, self.q_gain), rotation)
-        else:
-            q_BTHE = rotate(rms_norm(q_BTHE), rotation) * self.q_gain.to(x_BTD.dtype)[:, None]
-        k_BTKE = rotate(rms_norm(k_BTKE), rotation)
+        q_BTHE, k_BTKE, v_BTKE = self.split_heads(x_BTD, rotation, lora)
         if values is not None:
             v_BTKE = v_BTKE + values.view_as(v_BTKE)
         y_BTHE = attend(q_BTHE, k_BTKE, v_BTKE, documents, self.dropout if self.dropout and self.training else 0.0)
@@ -80,13 +73,27 @@ class Attention(nn.Module):
         """The maps that read the same input, which copies of their weights let run as one product."""
         return self.c_q, self.c_k, self.c_v
 
+    def split_heads(self, x_BTD: Tensor, rotation: Rotation, lora: LayerLora) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, T, H, E) and keys (B, T, K, E), normalised and rotated, and values (B, T, K, E)."""
+        has_additions = not (lora.q is lora.k is lora.v is None)  # which come before the norms
+        if self.fuses_heads and self.joint_copy is not None and not has_additions:
+            return fused_heads(self.joint(x_BTD, self.joint_copy), rotation, self.q_gain, self.num_kv_heads)
+        q, k, v = self.projected(x_BTD, lora)
+        q_BTHE = q.unflatten(-1, (self.num_heads, -1))
+        q_BTHE = rotate(rms_norm(q_BTHE), rotation) * self.q_gain.to(x_BTD.dtype)[:, None]
+        k_BTKE = rotate(rms_norm(k.unflatten(-1, (self.num_kv_heads, -1))), rotation)
+        return q_BTHE, k_BTKE, v.unflatten(-1, (self.num_kv_heads, -1))
+
+    def joint(self, x_BTD: Tensor, copy_WD: Tensor) -> Tensor:
+        """Queries, keys and values (B, T, W) of all heads beside each other, by a copy of their weights."""
+        return copied_map(x_BTD, copy_WD, None, *[linear.weight for linear in self.joint_maps])
+
     def projected(self, x_BTD: Tensor, lora: LayerLora) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, heads joined."""
         if self.joint_copy is None:
             return self.c_q(x_BTD, lora.q), self.c_k(x_BTD, lora.k), self.c_v(x_BTD, lora.v)
-        weights = [linear.weight for linear in self.joint_maps]
-        joint = copied_map(x_BTD, self.joint_copy, None, *weights)
-        q, k, v = joint.split([len(weight) for weight in weights], dim=-1)
+        joint = self.joint(x_BTD, self.joint_copy)
+        q, k, v = joint.split([len(linear.weight) for linear in self.joint_maps], dim=-1)
         q = q if lora.q is None else q + low_rank_map(x_BTD, lora.q)
         k = k if lora.k is None else k + low_rank_map(x_BTD, lora.k)
         return q, k, v if lora.v is None else v + low_rank_map(x_BTD, lora.v)

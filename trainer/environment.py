@@ -1,9 +1,8 @@
 """Where a run executes: ranks, device, number format, paths. Alone in reading the process environment."""
 
-import fcntl
 import os
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 import torch.distributed as dist
 
 from trainer.errors import ConfigError, DataError
+from trainer.turns import turn_on
 
 RECOMPILE_LIMIT = 64
 
@@ -54,14 +54,12 @@ class Environment:
             torch.cuda.synchronize(self.device)
 
     @contextmanager
-    def turn(self) -> Generator[None]:
-        """Within it, this run alone uses the device. The lock ends with the process, however that ends."""
+    def turn(self, *, goes_first: bool = False) -> Generator[None]:
+        """Within it, this run alone uses the device, whose other runs have it before or after; see turn_on."""
         if self.turn_path is None:
             yield
             return
-        with self.turn_path.open("ab") as file:
-            if self.is_main:
-                fcntl.flock(file, fcntl.LOCK_EX)
+        with turn_on(self.turn_path, goes_first=goes_first) if self.is_main else nullcontext():
             self.barrier()
             yield
             self.synchronize()

@@ -18,7 +18,7 @@ class FastPaths:
             queries, keys and values as one product.
         mlp: products of a squared MLP that apply the activation themselves; needs copies.
         mix: a block's entry and its norm as one kernel each way, sums for the mix's gradient included.
-        gain: queries' gains before they are rotated, so that a gain's gradient comes with the norm's.
+        heads: queries' and keys' norms, rotations and gains as one kernel each way; needs copies.
         losses: softcap and cross-entropy of a row as one kernel each way.
         muon: Newton-Schulz in three batched products an iteration.
     """
@@ -26,7 +26,7 @@ class FastPaths:
     copies: bool = False
     mlp: bool = False
     mix: bool = False
-    gain: bool = False
+    heads: bool = False
     losses: bool = False
     muon: bool = False
 
@@ -42,4 +42,4 @@ def fast_paths_of(device: torch.device, compute_dtype: torch.dtype) -> FastPaths
     if not is_fast or torch.cuda.get_device_capability(device) < SMALLEST_CAPABILITY:
         return FastPaths()
     kernels = has_triton()
-    return FastPaths(copies=True, mlp=kernels, mix=kernels, gain=True, losses=kernels, muon=True)
+    return FastPaths(copies=True, mlp=kernels, mix=kernels, heads=kernels, losses=kernels, muon=True)

@@ -120,38 +120,6 @@ def copied_map(x: Tensor, copy_OI: Tensor, scale_O: Tensor | None, *weights: Ten
     return y
 
 
-class GainedNorm(torch.autograd.Function):
-    """Heads over their root mean squares, times a gain a head, in float32 inside.
-
-    The product of a head with its gradient is what the norm's gradient and the gain's both need: computed once for
-    both, neither the head nor its gradient is read again for the gain.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x_BTHE: Tensor, gain_H: Tensor) -> Tensor:
-        """(B, T, H, E) to the same."""
-        wide = x_BTHE.float()
-        root_BTH1 = torch.rsqrt(wide.square().mean(-1, keepdim=True) + NORM_EPS)
-        ctx.save_for_backward(x_BTHE, root_BTH1, gain_H)
-        return (wide * root_BTH1 * gain_H[:, None]).to(x_BTHE.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients of the heads and the gains."""
-        x_BTHE, root_BTH1, gain_H = ctx.saved_tensors
-        g, unit = gradients[0].float(), x_BTHE.float() * root_BTH1
-        along_BTH1 = (g * unit).sum(-1, keepdim=True)
-        g_x = root_BTH1 * gain_H[:, None] * (g - unit * (along_BTH1 / x_BTHE.size(-1)))
-        return g_x.to(x_BTHE.dtype), along_BTH1.sum((0, 1, 3))
-
-
-def gained_norm(x_BTHE: Tensor, gain_H: Tensor) -> Tensor:
-    """GainedNorm as a function."""
-    y = GainedNorm.apply(x_BTHE, gain_H)
-    assert isinstance(y, Tensor)
-    return y
-
-
 def rms_norm(x: Tensor) -> Tensor:
     """Divide by the root mean square along the last dimension; no learned gain."""
     return F.rms_norm(x, (x.size(-1),))

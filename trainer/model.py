@@ -74,7 +74,7 @@ class Gpt(nn.Module):
             self.copies.drop()
         for block in self.blocks:
             assert isinstance(block, Block)
-            block.fuses_mix, block.attn.gains_first = fast.mix, fast.gain
+            block.fuses_mix, block.attn.fuses_heads = fast.mix, fast.heads
             if isinstance(block.mlp, SquaredMlp):
                 block.mlp.is_fused = fast.mlp and fast.copies and block.mlp.can_be_fused
 

@@ -91,11 +91,11 @@ class Session:
         return model, val_tokens, token_bytes
 
     @contextmanager
-    def turn(self) -> Generator[None]:
+    def turn(self, *, is_last: bool = False) -> Generator[None]:
         """Within it, this run alone uses the device; the others compile, compress and wait meanwhile."""
         if self.environment.turn_path is not None:
             self.enter(Phase.WAIT)
-        with self.environment.turn():
+        with self.environment.turn(goes_first=is_last):
             yield
 
     def warm_up(self, trainer: Trainer, scorer: Scorer) -> None:
@@ -248,7 +248,7 @@ class Session:
         if self.environment.is_main:
             self.write(stored, code_path)
         self.environment.barrier()
-        with self.turn():
+        with self.turn(is_last=True):
             scores, eval_seconds = self.evaluate(model, scorer)
         code, weights = code_path.read_bytes(), (self.folder / WEIGHT_FILE).read_bytes()
         return Measurement(

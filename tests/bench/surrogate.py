@@ -11,16 +11,17 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import exp
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from bench.surrogate_features import features_of
-from bench.surrogate_groups import GROUPS, SLIDING_GAIN, GroupScales, read_scales
-from bench.surrogate_noise import Noise, measure_noise
+from bench.surrogate_groups import GROUPS, GroupScales, read_scales
+from bench.surrogate_noise import NO_CHANGE, Change, Noise, measure_noise
 from bench.surrogate_regression import Regression
 from bench.surrogate_space import SPACE, TRAIN_TOKENS
-from bench.surrogate_table import RUNS_FILE, Run, at_fidelity, read_runs
+from bench.surrogate_table import RUNS_FILE, Run, at_fidelity, read_runs, val_bpb_of
 
 from spaces.space import Space
 
@@ -75,35 +76,28 @@ class Surrogate:
         return SPACE
 
     def truth(self, values: Mapping[str, Any], fidelity: int) -> Outcome:
-        """The outcome without noise: the mean over seeds.
+        """The outcome without noise: the middle of seeds.
 
         Args:
             values: what a trial suggests, as trial.params and Space.fix have it.
         """
-        features = features_of(values)
-        models = self.models[fidelity]
-        score, cost, size, seconds, curve = (models[name](GROUPS[name].inputs(features)) for name in GROUPS)
-        return Outcome(
-            val_bpb=float(score[0] + np.exp(cost[0]) - SLIDING_GAIN),
-            pre_quant_val_bpb=float(score[0]),
-            artifact_bytes=self.code_bytes + round(float(np.exp(features.log_bytes + size[0]))),
-            train_seconds=float(np.exp(seconds[0])),
-            eval_seconds=float(np.exp(seconds[1])),
-            curve=tuple(map(float, curve)),
-        )
+        return self._outcome(values, fidelity, NO_CHANGE)
 
     def outcome(self, values: Mapping[str, Any], fidelity: int, seed: int) -> Outcome:
         """What one run measures: truth and the noise that belongs to recipe, fidelity and seed."""
-        truth = self.truth(values, fidelity)
-        noise = self.noises[fidelity].draw(noise_seed(values, fidelity, seed))
-        weights = (truth.artifact_bytes - self.code_bytes) * np.exp(noise.log_bytes)
+        return self._outcome(values, fidelity, self.noises[fidelity].draw(noise_seed(values, fidelity, seed)))
+
+    def _outcome(self, values: Mapping[str, Any], fidelity: int, change: Change) -> Outcome:
+        features, models = features_of(values), self.models[fidelity]
+        score, cost, size, seconds, curve = (models[name](GROUPS[name].inputs(features)) for name in GROUPS)
+        pre_quant_val_bpb = float(score[0]) + change.pre_quant_val_bpb
         return Outcome(
-            val_bpb=truth.val_bpb + noise.val_bpb,
-            pre_quant_val_bpb=truth.pre_quant_val_bpb + noise.pre_quant_val_bpb,
-            artifact_bytes=self.code_bytes + round(float(weights)),
-            train_seconds=truth.train_seconds * float(np.exp(noise.log_seconds)),
-            eval_seconds=truth.eval_seconds,
-            curve=tuple(loss + change for loss, change in zip(truth.curve, noise.curve, strict=True)),
+            val_bpb=val_bpb_of(pre_quant_val_bpb, float(cost[0]) + change.log_cost),
+            pre_quant_val_bpb=pre_quant_val_bpb,
+            artifact_bytes=self.code_bytes + round(exp(features.log_bytes + float(size[0]) + change.log_bytes)),
+            train_seconds=exp(float(seconds[0]) + change.log_seconds),
+            eval_seconds=exp(float(seconds[1])),
+            curve=tuple(float(loss) + more for loss, more in zip(curve, change.curve, strict=True)),
         )
 
 

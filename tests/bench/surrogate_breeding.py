@@ -12,10 +12,11 @@ from bench.surrogate_space import ARTIFACT_CAP, BASE, DRAW_SEED, SPACE
 
 from trainer.config import Recipe
 
+FOUNDERS = 128  # recipes of the even sample that the first generation may descend from
 FIRST_NUMBER = 1000  # of the first generation's children; the next one's start at 2000, and so on
-GENERATION = 16
-PARENTS = 12
-MUTATION = 0.25  # share of values that come from anyone in the table
+GENERATION = 12
+PARENTS = 8
+MUTATION = 0.1  # share of values that come from anyone in the table
 
 Row = Mapping[str, str]
 
@@ -51,14 +52,15 @@ class Child:
 
 
 def bred_recipes(rows: Sequence[Row], generation: int) -> Iterator[tuple[int, dict[str, Any], Recipe]]:
-    """Number, values and recipe of each child of a generation, from the runs of recipes before it.
+    """Number, values and recipe of each child of a generation, from the runs of founders and older generations.
 
     Args:
         rows: the table; parents are judged by the first seed at the largest budget.
     """
     first = FIRST_NUMBER * generation
     judged = [row for row in rows if (row["fidelity"], row["seed"]) == ("2", "0") and not row["failure"]]
-    before = sorted((row for row in judged if int(row["recipe"]) < first), key=lambda row: float(row["val_bpb"]))
+    older = [row for row in judged if int(row["recipe"]) in {*range(FOUNDERS), *range(FIRST_NUMBER, first)}]
+    before = sorted(older, key=lambda row: float(row["val_bpb"]))
     small = [row for row in before if int(row["weight_bytes"]) + int(row["code_bytes"]) <= ARTIFACT_CAP]
     for number in range(first, first + GENERATION):
         chance = np.random.default_rng([DRAW_SEED, number])

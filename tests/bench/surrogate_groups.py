@@ -13,11 +13,7 @@ import numpy as np
 from bench.surrogate_features import Features
 from bench.surrogate_regression import Array, Regression, Scales, learn_scales, regress
 from bench.surrogate_space import TRAIN_TOKENS
-from bench.surrogate_table import CURVE, Run, at_fidelity
-
-# Rounding's cost is modelled by its logarithm, over the most that a sliding window gains on one that does not slide.
-SLIDING_GAIN = 0.012
-LEAST_COST = 0.002
+from bench.surrogate_table import CURVE, Run, at_fidelity, log_cost
 
 GroupScales = Mapping[str, Sequence[Scales]]  # by group, then by fidelity
 
@@ -42,12 +38,6 @@ class Group:
         return learn_scales(*self.points(runs))
 
 
-def rounding_cost(run: Run) -> list[float]:
-    """What rounding, less what sliding gains, adds to the score; its logarithm."""
-    cost = run.measured["val_bpb"] - run.measured["pre_quant_val_bpb"]
-    return [float(np.log(max(cost + SLIDING_GAIN, LEAST_COST)))]
-
-
 def logarithms(run: Run, *names: str) -> list[float]:
     """Of measured values."""
     return [float(np.log(run.measured[name])) for name in names]
@@ -55,7 +45,7 @@ def logarithms(run: Run, *names: str) -> list[float]:
 
 GROUPS: Mapping[str, Group] = {
     "score": Group(lambda features: features.training, lambda run: [run.measured["pre_quant_val_bpb"]]),
-    "cost": Group(lambda features: features.storage, rounding_cost),
+    "cost": Group(lambda features: features.storage, lambda run: [log_cost(run)]),
     "size": Group(
         lambda features: features.storage, lambda run: [logarithms(run, "weight_bytes")[0] - run.features.log_bytes]
     ),

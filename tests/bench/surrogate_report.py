@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from bench.surrogate import SCALES_FILE, Outcome, Surrogate
 from bench.surrogate_groups import GroupScales, learn_all_scales, read_scales, write_scales
+from bench.surrogate_noise import repeats_of
 from bench.surrogate_regression import Array
 from bench.surrogate_space import ARTIFACT_CAP, TRAIN_TOKENS, sobol_recipes
 from bench.surrogate_table import Run, at_fidelity, read_runs
@@ -21,9 +22,11 @@ SAMPLE = 2048
 FIDELITIES = range(len(TRAIN_TOKENS))
 
 
-def held_out(runs: Sequence[Run], scales: GroupScales) -> Iterator[tuple[Run, Outcome]]:
-    """Every run of the first seed, with what a surrogate says that has not seen its recipe."""
-    for fold in range(FOLDS):
+def held_out(
+    runs: Sequence[Run], scales: GroupScales, folds: Sequence[int] = range(FOLDS)
+) -> Iterator[tuple[Run, Outcome]]:
+    """The runs of the first seed in some folds, with what a surrogate says that has not seen their recipes."""
+    for fold in folds:
         surrogate = Surrogate.of([run for run in runs if run.recipe % FOLDS != fold], scales)
         for run in runs:
             if run.recipe % FOLDS == fold and run.seed == 0 and run.measured:
@@ -43,13 +46,16 @@ def report_runs(runs: Sequence[Run]) -> None:
     say(f"within the cap of {ARTIFACT_CAP:,} bytes: {(sizes <= ARTIFACT_CAP).mean():.0%} of the even sample")
 
 
-def report_noise(surrogate: Surrogate) -> None:
+def report_noise(runs: Sequence[Run], surrogate: Surrogate) -> None:
     """Print what seeds change."""
-    for tokens, noise in zip(TRAIN_TOKENS, surrogate.noises, strict=True):
+    for fidelity, noise in enumerate(surrogate.noises):
         sd = noise.deviations
+        by_recipe = np.array([scores(same).std(ddof=1) for same in repeats_of(at_fidelity(runs, fidelity))])
         say(
-            f"{tokens:,} tokens: standard deviation of val_bpb {sd.val_bpb:.4f}, bytes {sd.log_bytes:.2%}, "
-            f"seconds {sd.log_seconds:.1%}, last training loss {sd.curve[-1]:.4f} ({noise.num_recipes} recipes)"
+            f"{TRAIN_TOKENS[fidelity]:,} tokens, standard deviations over seeds of {noise.num_recipes} recipes: "
+            f"val_bpb {rms(by_recipe):.4f}, of the middle recipe {np.median(by_recipe):.4f}; before rounding "
+            f"{sd.pre_quant_val_bpb:.4f}, rounding's cost {sd.log_cost:.0%}, bytes {sd.log_bytes:.2%}, "
+            f"seconds {sd.log_seconds:.1%}, last training loss {sd.curve[-1]:.4f}"
         )
 
 
@@ -116,7 +122,7 @@ def main() -> None:
     scales = read_scales(SCALES_FILE)
     surrogate = Surrogate.of(runs, scales)
     report_runs(runs)
-    report_noise(surrogate)
+    report_noise(runs, surrogate)
     report_errors(runs, scales)
     report_truth(surrogate)
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench.surrogate_breeding import bred_recipes
+from bench.surrogate_breeding import FOUNDERS, bred_recipes
 from bench.surrogate_space import BUDGETS, CURVE_POINTS, TRAIN_TOKENS, sobol_recipes
 from bench.surrogate_table import COLUMNS, CURVE, KEYS, MEASURED, RUNS_FILE
 from torch import Tensor
@@ -176,9 +176,12 @@ def main() -> None:
     arguments = parser.parse_args()
     data = arguments.data
     environment = open_environment({"DATA_PATH": str(data), "TOKENIZER_PATH": str(data / "tokenizer.model")})
-    run_all(list(sampled_jobs(arguments.recipes, arguments.repeated, arguments.seeds)), arguments.out, environment)
+    sample = list(sampled_jobs(arguments.recipes, arguments.repeated, arguments.seeds))
+    # Bred before the sample is complete, so that a table that is stopped early knows the good recipes too.
+    run_all([job for job in sample if job.number < FOUNDERS], arguments.out, environment)
     for generation in range(1, arguments.generations + 1):
         run_all(bred_jobs(arguments.out, generation), arguments.out, environment)
+    run_all(sample, arguments.out, environment)
 
 
 if __name__ == "__main__":

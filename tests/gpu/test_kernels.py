@@ -12,11 +12,13 @@ from torch.nn import functional as F
 
 from trainer.environment import allow_recompiles
 from trainer.fast import FastPaths
+from trainer.fused_heads import fused_heads
 from trainer.fused_losses import fused_nll
 from trainer.fused_mix import fused_mix
 from trainer.fused_mlp import fused_mlp
 from trainer.jit import has_triton
 from trainer.layers import BOS_ID, copied_map, rms_norm
+from trainer.rotary import Rotation, rotate
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 is_runnable = DEVICE == "cuda" or (has_triton() and os.environ.get("TRITON_INTERPRET") == "1")
@@ -112,6 +114,60 @@ def test_mix(num_streams: int, has_scale: bool, width: int) -> None:
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
 
 
+def plain_heads(
+    joint_BTW: Tensor, rotation: Rotation, gain_H: Tensor, num_kv_heads: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values as attention makes them of a joint product."""
+    num_heads, dtype = len(gain_H), joint_BTW.dtype
+    heads = joint_BTW.unflatten(-1, (num_heads + 2 * num_kv_heads, -1))
+    q, k, v = heads.split([num_heads, num_kv_heads, num_kv_heads], dim=2)
+    return rotate(rms_norm(q), rotation) * gain_H.to(dtype)[:, None], rotate(rms_norm(k), rotation), v
+
+
+def rotation_in(dtype: torch.dtype, length: int, rotated: int) -> Rotation:
+    """Angles that bfloat16 holds, so that all formats turn by the same."""
+    angles = 3 * randn(length, rotated // 2, seed=7, dtype=torch.float32)
+    return Rotation(*(part.to(BF16).to(dtype) for part in (angles.cos(), angles.sin())))
+
+
+@pytest.mark.parametrize(
+    ("num_heads", "num_kv_heads", "width", "rotated"),
+    [(4, 2, 64, 64), (4, 4, 64, 16), (2, 2, 32, 32), (3, 1, 48, 48), (6, 3, 48, 20), (2, 1, 2, 2)],
+)
+def test_heads(num_heads: int, num_kv_heads: int, width: int, rotated: int) -> None:
+    """Rows whose length is no power of two, and an upstream gradient of values that is not contiguous."""
+    joint = randn(3, 11, (num_heads + 2 * num_kv_heads) * width)
+    gain = 1.5 + 0.3 * randn(num_heads, seed=1, dtype=torch.float32)
+
+    def joined(function: Callable[..., tuple[Tensor, ...]]) -> Callable[..., Tensor]:
+        def run(joint: Tensor, gain: Tensor) -> Tensor:
+            return torch.cat(function(joint, rotation_in(joint.dtype, 11, rotated), gain, num_kv_heads), dim=2)
+
+        return run
+
+    exact = gradients_of(joined(plain_heads), joint.double(), gain.double())
+    exact = tuple(part.float() for part in exact)
+    assert_as_near(
+        gradients_of(joined(fused_heads), joint, gain), gradients_of(joined(plain_heads), joint, gain), exact
+    )
+    single = gradients_of(joined(fused_heads), joint.float(), gain)
+    for got, wanted in zip(single, exact, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_heads_where_programs_take_several_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way back, with a last tile that is not full."""
+    monkeypatch.setattr("trainer.fused_heads.HEADS_BACK_PROGRAMS", 2)
+    joint, gain = randn(2, 37, 3 * 8, dtype=torch.float32), torch.tensor([1.5], device=DEVICE)
+    rotation = rotation_in(torch.float32, 37, 8)
+    fast, plain = (
+        gradients_of(lambda x, gain, form=form: torch.cat(form(x, rotation, gain, 1), 2), joint, gain)
+        for form in (fused_heads, plain_heads)
+    )
+    for got, wanted in zip(fast, plain, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+
+
 def plain_mlp(x: Tensor, scale_O: Tensor, up: Tensor, down: Tensor, slope: float) -> Tensor:
     hidden = F.leaky_relu(F.linear(x, up.to(x.dtype)), slope).square()
     return scale_O.to(x.dtype) * F.linear(hidden, down.to(x.dtype))
@@ -151,7 +207,7 @@ def test_scaled_copies_of_a_weight() -> None:
 
 
 # Tiles of the MLP are too large for a multiprocessor in float32.
-ALL = FastPaths(copies=True, mlp=DEVICE == "cpu", mix=True, gain=True, losses=True, muon=True)
+ALL = FastPaths(copies=True, mlp=DEVICE == "cpu", mix=True, heads=True, losses=True, muon=True)
 
 
 @pytest.mark.parametrize("name", ["baseline", "april", "march", "rest"])

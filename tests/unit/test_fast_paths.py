@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import EVERY_MODEL, TINY, random_ids, randomized
+from functorch.compile import make_boxed_func
+from tiny_models import COMBINED, EVERY_MODEL, TINY, random_ids, randomized
 from torch import Tensor, fx, nn
+from torch._dynamo.backends.common import aot_autograd
+from torch._subclasses import FakeTensorMode
 
 from trainer.fast import FastPaths, fast_paths_of
 from trainer.gptq import collect_hessians
@@ -18,7 +21,7 @@ from trainer.muon import orthogonalize, orthogonalize_batched, triples_of
 from trainer.optim import Optimizer
 from trainer.train_config import NewtonSchulz, OptimConfig
 
-COPIES = FastPaths(copies=True, gain=True)
+COPIES = FastPaths(copies=True)
 
 
 def loss_and_gradients(model: Gpt, document_mask: bool) -> tuple[Tensor, list[Tensor]]:
@@ -217,4 +220,49 @@ def test_additions_to_maps_are_added_to_scaled_and_joint_copies() -> None:
     lora = Lora(layers, None)
     expected = model.token_losses(ids, ids, 16, False, lora)
     model.take(COPIES)
+    torch.testing.assert_close(model.token_losses(ids, ids, 16, False, lora), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", COMBINED)
+def test_fused_heads_look_like_the_slow_ones(name: str) -> None:
+    """Without their kernels' numbers, which tests/gpu compares: every gradient's shape, format and strides."""
+    model, ids = randomized(EVERY_MODEL[name]), random_ids(2, 16)
+    expected = loss_and_gradients(model, document_mask=True)[1]
+    model.take(FastPaths(copies=True, heads=True))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        loss = model.loss(ids, ids.roll(-1, 1), True, True)
+        gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+    given = [g for g in gradients if g is not None]
+    assert len(given) == len(expected)
+    for got, wanted in zip(given, expected, strict=True):
+        assert (got.shape, got.dtype, got.stride()) == (wanted.shape, wanted.dtype, wanted.stride())
+
+
+def test_fused_heads_are_one_node_each_way_of_a_graph() -> None:
+    """The gradient of queries, keys and values reaches the product's backward whole: nothing joins or adds parts."""
+    torch.compiler.reset()
+    targets: list[list[str]] = []
+
+    def keep(graph: fx.GraphModule, _: Sequence[Tensor]) -> Callable[..., Any]:
+        targets.append([str(node.target) for node in graph.graph.nodes])
+        return make_boxed_func(graph.forward)
+
+    model, ids = randomized(replace(TINY, num_layers=1)), random_ids(2, 16)
+    model.take(FastPaths(copies=True, heads=True))
+    model.compile_parts(aot_autograd(fw_compiler=keep))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        loss = model.loss(ids, ids.roll(-1, 1), True, False)
+        torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+    torch.compiler.reset()
+    assert [graph.count("caddie.heads.default") for graph in targets].count(1) == 1
+    (backward,) = (graph for graph in targets if "caddie.heads_back.default" in graph)
+    assert not [name for name in backward if "cat" in name or "slice" in name]
+
+
+def test_additions_to_queries_keep_to_the_slow_heads() -> None:
+    model, ids = randomized(TINY), random_ids(2, 16)
+    addition = LowRank(torch.ones(2, 3, 32), torch.ones(2, 32, 3), 0.01)
+    lora = Lora(tuple(LayerLora(q=addition) for _ in range(5)), None)
+    expected = model.token_losses(ids, ids, 16, False, lora)
+    model.take(FastPaths(copies=True, heads=True))
     torch.testing.assert_close(model.token_losses(ids, ids, 16, False, lora), expected, rtol=1e-4, atol=1e-5)

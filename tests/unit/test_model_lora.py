@@ -85,8 +85,9 @@ def test_an_addition_to_the_mlp_is_a_map_beside_it() -> None:
     x_BTD, y_BTD = calls[0]
     bypass_BTD = torch.stack([1.8 * x @ a.T @ b.T for x, a, b in zip(x_BTD, *addition[:2], strict=True)])
     layers = (*(LayerLora(),) * 4, LayerLora(mlp=addition))
-    # The same by hand: the last block's MLP gives both, and nothing follows it but the norm.
-    handle = mlp.register_forward_hook(lambda _m, _args, _out: y_BTD + bypass_BTD)
+    # The same by hand: the last block's MLP gives both, scaled, and nothing follows it but the norm.
+    scale_D = model.get_parameter("blocks.4.mlp_scale")
+    handle = mlp.register_forward_hook(lambda _m, _args, _out: y_BTD + scale_D * bypass_BTD)
     expected = model(IDS, True, False)
     handle.remove()
     torch.testing.assert_close(model(IDS, True, False, Lora(layers)), expected)
