@@ -15,7 +15,7 @@ from trainer.fast import FastPaths
 from trainer.fused_heads import fused_heads
 from trainer.fused_losses import fused_nll
 from trainer.fused_mix import fused_mix
-from trainer.fused_mlp import fused_mlp
+from trainer.fused_mlp import MlpTile, fused_mlp
 from trainer.jit import has_triton
 from trainer.layers import BOS_ID, copied_map, rms_norm
 from trainer.rotary import Rotation, rotate
@@ -173,9 +173,7 @@ def plain_mlp(x: Tensor, scale_O: Tensor, up: Tensor, down: Tensor, slope: float
     return scale_O.to(x.dtype) * F.linear(hidden, down.to(x.dtype))
 
 
-@pytest.mark.parametrize("slope", [0.0, 0.5])
-@pytest.mark.parametrize(("tokens", "inputs", "hidden"), [(160, 64, 264), (130, 128, 512)])
-def test_mlp(tokens: int, inputs: int, hidden: int, slope: float) -> None:
+def check_mlp(tokens: int, inputs: int, hidden: int, slope: float) -> None:
     x = randn(2, tokens // 2, inputs, dtype=HALF)
     scale = 1 + 0.1 * randn(inputs, seed=1, dtype=torch.float32)
     up = randn(hidden, inputs, seed=2, dtype=torch.float32) / inputs**0.5
@@ -190,6 +188,32 @@ def test_mlp(tokens: int, inputs: int, hidden: int, slope: float) -> None:
 
     exact = gradients_of(plain, x.float(), scale, up, down)
     assert_as_near(gradients_of(fast, x, scale, up, down), gradients_of(plain, x, scale, up, down), exact)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.5])
+@pytest.mark.parametrize(("tokens", "inputs", "hidden"), [(160, 64, 264), (130, 128, 512)])
+def test_mlp(tokens: int, inputs: int, hidden: int, slope: float) -> None:
+    check_mlp(tokens, inputs, hidden, slope)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.5])
+@pytest.mark.parametrize(("tokens", "inputs", "hidden"), [(1100, 64, 264), (194, 192, 600)])
+@pytest.mark.parametrize(
+    "tile",
+    [
+        MlpTile(64, 128, 64, 4, 3, 1, parts=1, is_flat=True),
+        MlpTile(128, 256, 64, 8, 3, 1, parts=2, is_flat=True),
+        MlpTile(128, 256, 64, 8, 3, 1, parts=4, is_flat=True),
+        MlpTile(128, 128, 64, 4, 3, 2, parts=2, is_flat=False),
+    ],
+)
+def test_mlp_where_programs_make_several_tiles(
+    tile: MlpTile, tokens: int, inputs: int, hidden: int, slope: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokens and units that fill no whole number of tiles, and more tiles than programs."""
+    monkeypatch.setattr("trainer.fused_mlp.UP_TILE", tile)
+    monkeypatch.setattr("trainer.fused_mlp.BACK_TILE", tile)
+    check_mlp(tokens, inputs, hidden, slope)
 
 
 def test_scaled_copies_of_a_weight() -> None:
