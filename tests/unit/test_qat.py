@@ -109,7 +109,7 @@ def test_a_full_device_leaves_the_exact_weights(tmp_path: Path) -> None:
     trainer = trainer_of(tmp_path, RECIPE)
     exact = weights_of(trainer.model)
 
-    def loss_on_a_full_device(*arguments: object) -> Tensor:
+    def loss_on_a_full_device(*arguments: object, **named: object) -> Tensor:
         assert not torch.equal(trainer.model.tok_emb, exact["tok_emb"])
         raise torch.OutOfMemoryError("CUDA out of memory")
 
