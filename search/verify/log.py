@@ -35,6 +35,7 @@ PATTERNS: tuple[tuple[str, str, re.Pattern[str]], ...] = tuple(
         ("stopped_step", "topping", rf"^stopping_early:.*\bstep:\s*{WHOLE}/"),
         ("stopped_step", "topping", rf"^Stopping early at step {WHOLE}"),
         ("step_avg_ms", "step_avg", rf"\bstep_avg[:=]\s*{DECIMAL}\s?ms"),
+        ("train_step_avg_ms", "train_loss", rf"\btrain_loss:.*\bstep_avg[:=]\s*{DECIMAL}\s?ms"),
         ("peak_memory_mib", "eak memory", rf"^[Pp]eak memory(?: allocated)?:\s*{WHOLE} MiB"),
         ("raw_weight_bytes", "Serialized model", rf"^Serialized model:\s*{COUNT} bytes"),
         ("weight_bytes", "Serialized model", rf"^Serialized model [^:]+:\s*{COUNT} bytes"),

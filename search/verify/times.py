@@ -140,8 +140,9 @@ def step_count_findings(submission: Submission, claim: Claim | None, logs: Seque
 
 
 def step_time_findings(submission: Submission, claim: Claim | None, logs: Sequence[ChallengeLog]) -> Iterator[Finding]:
-    """A time a step is about that of a log."""
-    times = [time for log in logs if (time := log.decimal("step_avg_ms")) is not None]
+    """A time a step is about that of a log, of training alone or with what its last line counts in."""
+    names = ("step_avg_ms", "train_step_avg_ms")
+    times = [time for log in logs for name in names if (time := log.decimal(name)) is not None]
     times += [1000 * train_seconds(log) / steps for log in logs if (steps := log.integer("steps"))]
     times = [time for time in times if time > 0]
     if claim is not None and times and not any(abs(claim.value / time - 1) <= STEP_TOLERANCE for time in times):

@@ -9,7 +9,7 @@ from search.verify.review.marks import NO_MARKS, Flag, Mark, Marks, Turn
 from search.verify.review.trace import Event, Kind, Trace
 from search.verify.review.values import Class, Function, Instance, Items, Scope, Thing, Value, const, join
 
-MAX_STEPS = 700_000
+MAX_STEPS = 1_000_000
 MAX_CALLS = 40
 MAX_SAME_CALLS = 2
 
