@@ -25,7 +25,7 @@ from trainer.schedule import Variant, learning_rate_scale, momentum_at, variant_
 MICRO_BATCH_TOKENS = 131_072  # 3 % faster than the challenge's 65,536 on an H100
 MICRO_BATCH_ACTIVATIONS = 2**30  # at most, as tokens x passes through layers x width: 15 to 25 GB of an H100's 80
 WARMUP_STEPS = 2  # of each variant: compile, choose kernels; eager runs have nothing to warm
-SETTLING_STEPS = 3  # more of them just before the clock starts, to fill the allocator
+SETTLING_STEPS = 3  # more of them just before the clock starts, to capture graphs and fill the allocator
 SECONDS_BETWEEN_REPORTS = 1.0
 FIRST_STEPS_REPORTED = 10
 

@@ -44,12 +44,13 @@ def triples_of(form: NewtonSchulz, steps: int) -> list[Triple]:
             assert_never(never)
 
 
-def orthogonalize(update_NRC: Tensor, triples: list[Triple], dtype: torch.dtype) -> Tensor:
+def orthogonalize(update_NRC: Tensor, triples: list[Triple], dtype: torch.dtype, is_batched: bool = False) -> Tensor:
     """Approximate polar factors by Newton-Schulz iteration X <- a X + (b G + c G^2) X, G = X X^T.
 
     Args:
         triples: a, b, c of each iteration.
         dtype: format of the products; bfloat16 is enough, as Muon's author found.
+        is_batched: whether the products scale and add too: in plain form those are five more kernels an iteration.
     """
     x = update_NRC.to(dtype)
     is_tall = x.size(-2) > x.size(-1)
@@ -57,19 +58,10 @@ def orthogonalize(update_NRC: Tensor, triples: list[Triple], dtype: torch.dtype)
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for a, b, c in triples:
         gram = x @ x.mT
-        x = a * x + (b * gram + c * (gram @ gram)) @ x
-    return x.mT if is_tall else x
-
-
-def orthogonalize_batched(update_NRC: Tensor, triples: list[Triple], dtype: torch.dtype) -> Tensor:
-    """The same in three products an iteration, which also scale and add: in plain form those are five more kernels."""
-    x = update_NRC.to(dtype)
-    is_tall = x.size(-2) > x.size(-1)
-    x = x.mT if is_tall else x
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for a, b, c in triples:
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        if is_batched:
+            x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        else:
+            x = a * x + (b * gram + c * (gram @ gram)) @ x
     return x.mT if is_tall else x
 
 
@@ -113,7 +105,7 @@ class Muon:
         self.row_moments = [torch.zeros_like(buffer[..., :1]) for buffer in self.momentum_buffers]
         self.triples = triples_of(config.newton_schulz, config.muon_steps)
         self.form, self.weight_decay, self.dtype = config.muon, config.muon_weight_decay, dtype
-        self.orthogonalize = orthogonalize_batched if is_batched else orthogonalize
+        self.is_batched = is_batched
 
     @torch.no_grad()
     def step(self, lr: float, momentum: float) -> None:
@@ -141,7 +133,7 @@ class Muon:
 
     def orthogonal(self, update_NRC: Tensor) -> Tensor:
         """Polar factors in float32."""
-        return self.orthogonalize(update_NRC, self.triples, self.dtype).float()
+        return orthogonalize(update_NRC, self.triples, self.dtype, self.is_batched).float()
 
 
 def nesterov_sum(gradient_NRC: Tensor, buffer_NRC: Tensor, momentum: float) -> Tensor:

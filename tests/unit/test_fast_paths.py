@@ -17,7 +17,7 @@ from trainer.gptq import collect_hessians
 from trainer.layers import BOS_ID, LayerLora, Lora, LowRank
 from trainer.model import Gpt
 from trainer.model_config import ModelConfig
-from trainer.muon import orthogonalize, orthogonalize_batched, triples_of
+from trainer.muon import orthogonalize, triples_of
 from trainer.optim import Optimizer
 from trainer.train_config import NewtonSchulz, OptimConfig
 
@@ -144,7 +144,7 @@ def test_batched_newton_schulz_is_the_plain_one(form: NewtonSchulz, shape: tuple
     update = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     expected = orthogonalize(update, triples_of(form, 5), torch.float32)
     torch.testing.assert_close(
-        orthogonalize_batched(update, triples_of(form, 5), torch.float32), expected, rtol=1e-3, atol=1e-4
+        orthogonalize(update, triples_of(form, 5), torch.float32, is_batched=True), expected, rtol=1e-3, atol=1e-4
     )
 
 
@@ -155,8 +155,8 @@ def test_batched_newton_schulz_in_bf16_is_as_near_to_float32() -> None:
     )
     exact = orthogonalize(update, triples, torch.float32)
     plain, batched = (
-        float((function(update, triples, torch.bfloat16).float() - exact).norm())
-        for function in (orthogonalize, orthogonalize_batched)
+        float((orthogonalize(update, triples, torch.bfloat16, is_batched).float() - exact).norm())
+        for is_batched in (False, True)
     )
     assert batched < 1.05 * plain
 
