@@ -35,7 +35,8 @@ class Proposal:
 class Unrun(StrEnum):
     """Why an ask gave nothing to run."""
 
-    TOLD = "told"  # invalid, or known: told without a run, and counted
+    TOLD = "told"  # known, or hopelessly large: told without a run, and counted
+    INVALID = "invalid"  # contradicts itself: told without a run; ask again
     DROPPED = "dropped"  # a repeat; ask again
     EXHAUSTED = "exhausted"  # only repeats of what runs now; ask again when something has finished
 
@@ -88,7 +89,7 @@ class Proposals:
         except ConfigError as error:
             self._study.describe(trial.number, seed=trial.user_attrs.get("seed", self._seed))
             self._study.tell(trial.number, Failure(kind=FailureKind.CONFIG, message=str(error)))
-            return Unrun.TOLD
+            return Unrun.INVALID
         seed = trial.user_attrs.get("seed", self._seed)
         rows = self._study.rows()
         twin = twin_of(rows, trial.number, (recipe_hash(recipe), seed))

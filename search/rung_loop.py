@@ -118,11 +118,11 @@ class RungLoop:
         while self.may_start and self._services.runner.free_slots > 0 and self.has_more:
             resumed = self._never_started.pop(0) if self._never_started else None
             proposal = self._proposals.next(resumed)
-            if proposal is not Unrun.DROPPED and proposal is not Unrun.EXHAUSTED:
+            if isinstance(proposal, Proposal) or proposal is Unrun.TOLD:
                 self._brake.count_trial()
             if isinstance(proposal, Proposal):
                 self._start(proposal, num_gpus)
-            elif proposal is Unrun.TOLD:
+            elif proposal in {Unrun.TOLD, Unrun.INVALID}:
                 self._services.observer.trial_finished(self.study.rows()[self._proposals.latest])
             self._is_exhausted = proposal is Unrun.EXHAUSTED
 

@@ -123,7 +123,7 @@ def search(strategy: str, trials: int, slots: int, seed: int) -> Outcome:
     while asked < trials or flying:
         if asked < trials and len(flying) < slots:
             proposal = proposals.next()
-            asked += proposal is not Unrun.DROPPED and proposal is not Unrun.EXHAUSTED
+            asked += isinstance(proposal, Proposal) or proposal is Unrun.TOLD
             if isinstance(proposal, Proposal):
                 flying.append(proposal)
                 size = predicted(proposal.recipe, CODE_BYTES, rung.rows())
