@@ -30,7 +30,7 @@ class DearStop:
     without the bad ones among them the rank correlation would be biased.
 
     Args:
-        source: the rung before; None where the two run on different accelerators, so that speeds do not compare.
+        source: the rung before, for the speeds of its runs.
     """
 
     def __init__(
@@ -40,7 +40,8 @@ class DearStop:
         self._behind_bpb = spec.promotion.stop_behind
         self._rung = rung
         self._study = study
-        self._source = source
+        accelerators = {one.accelerator for one in (rung, spec.rungs[spec.rungs.index(rung) - 1])}
+        self._source = source if len(accelerators) == 1 else None  # speeds of different ones do not compare
         self._ledger = ledger
         self._judged_at: dict[int, float] = {}  # progress by trial number
 

@@ -136,10 +136,8 @@ class StudyLoop:
         rungs = [rung for rung in self._spec.rungs if rung.name in names]
         loops: list[RungLoop] = []
         for rung in rungs:
-            before = loops[-1] if loops and loops[-1].rung.accelerator == rung.accelerator else None
-            proxies = None if before is None else before.study
-            study = self._study_to_run(rung)
-            loops.append(RungLoop(self._spec, rung, study, self._services, self._brake, proxies))
+            source = loops[-1].study if loops else None
+            loops.append(RungLoop(self._spec, rung, self._study_to_run(rung), self._services, self._brake, source))
         promotions = [self._promotion(loops, index) for index in range(len(loops))]
         ladder = Ladder(loops, promotions, self._services, self._brake, self._keep)
         ladder.drive()

@@ -7,14 +7,14 @@ The rule "model", slot by slot of the `promote` that a study grants:
    correlation unbiased; and no architecture family gets more than its share while another has a candidate;
 3. with every slot used, the two best by their first seed, and whoever is the winner, run with the rung's other seeds.
 
-The rule "top" waits for the rung before, and takes its best.
+The rule "top" waits for the rung before, and takes its best of those predicted to fit.
 """
 
 import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import numpy as np
@@ -68,12 +68,12 @@ def top_decisions(step: Step) -> list[Decision]:
     if not step.is_source_finished:
         return []
     present = {row.key for row in step.target}
+    best = [one for one in entrants(step.source) if step.fits(one.row)][: step.slots]
     return [
-        Decision(source=row, chosen=Considered(trial=name), reason=Reason.TOP, seed=seed, promoted_from=name)
-        for row in top_recipes(step.source, step.slots)
-        for name in [f"{row.rung}/{row.number}"]
+        replace(_decide(step, one, Reason.TOP), seed=seed)
+        for one in best
         for seed in step.seeds
-        if (row.attributes["recipe_hash"], seed) not in present
+        if (one.recipe_hash, seed) not in present
     ]
 
 

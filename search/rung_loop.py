@@ -32,7 +32,7 @@ class RungLoop:
     """The trials of one rung from asking to telling. search.ladder says when it may start runs.
 
     Args:
-        proxies: trials of the rung before, where speeds of both compare.
+        source: trials of the rung before, where it is driven too.
 
     Attributes:
         rung: its part of the study file.
@@ -48,7 +48,7 @@ class RungLoop:
         study: RungStudy,
         services: Services,
         brake: Brake,
-        proxies: RungStudy | None = None,
+        source: RungStudy | None = None,
     ) -> None:
         self.rung = rung
         self.study = study
@@ -59,7 +59,8 @@ class RungLoop:
         self._brake = brake
         self._proposals = Proposals(study, spec, rung, services)
         self._early_stop = early_stop_of(spec, rung, study, services.runs_folder)
-        self._dear_stop = None if rung.trials else DearStop(spec, rung, study, proxies, services.ledger)
+        self._dear_stop = None if rung.trials else DearStop(spec, rung, study, source, services.ledger)
+        self._source = source
         self._never_started: list[int] = []
         self._is_exhausted = False
 
@@ -139,7 +140,8 @@ class RungLoop:
 
     def _start(self, proposal: Proposal, num_gpus: float) -> None:
         code = self._services.bundle(proposal.recipe, self.rung.to_budget())
-        predicted = self._services.predict_bytes(proposal.recipe, len(code), self.study.rows())
+        known = [*(self._source.rows() if self._source else ()), *self.study.rows()]  # as for the promotion into it
+        predicted = self._services.predict_bytes(proposal.recipe, len(code), known)
         limit = self._spec.limits.artifact_bytes
         if predicted > limit * OVERSIZE_MARGIN:
             message = f"artifact_bytes: must be at most {limit:,}, predicted {predicted:,}; not run"

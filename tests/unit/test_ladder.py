@@ -80,6 +80,14 @@ def test_three_rungs_feed_each_other(tmp_path: Path) -> None:
     assert [row.attributes["seed"] for row in full] == [1, 2, 3]
 
 
+def test_a_later_rung_predicts_bytes_by_what_the_proxies_measured(tmp_path: Path) -> None:
+    """A recipe that may go on thanks to them would else be refused where it goes."""
+    machine = ladder(tmp_path)
+    machine.predict_bytes = lambda recipe, code_bytes, rows: 0 if any(row.rung == "proxy" for row in rows) else 10**9
+    machine.run()
+    assert {row.status for row in machine.rows("full")} == {TrialStatus.FEASIBLE}
+
+
 class OneMachine(FakeRunner):
     """A run of the second rung takes the whole machine."""
 

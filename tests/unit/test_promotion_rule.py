@@ -196,6 +196,13 @@ def test_the_plain_rule_takes_the_best_at_the_end_with_every_seed() -> None:
     assert [(one.source, one.seed) for one in decisions] == [(one, seed) for one in ranked[:2] for seed in (1, 2)]
 
 
+def test_the_plain_rule_goes_by_predicted_bytes_too() -> None:
+    source = sorted(proxies(16), key=lambda one: one.attributes["val_bpb"])
+    over = replace(source[1], status=TrialStatus.INFEASIBLE, violations={"artifact_bytes": 0.01})
+    given = step([source[0], over, *source[2:]], slots=2, is_source_finished=True, fits=lambda one: one != source[0])
+    assert [one.source for one in top_decisions(given)] == [over, source[2]]
+
+
 def test_a_decision_reads_as_a_few_words() -> None:
     decisions, target = promoted(step(proxies(16), slots=1, is_source_finished=True))
     text = describe_decision(target[0])
