@@ -15,6 +15,7 @@ import numpy as np
 from search.calibration import Array, seed_noise
 from search.trials import TrialRow, TrialStatus
 
+ENDED = frozenset({TrialStatus.FEASIBLE, TrialStatus.INFEASIBLE, TrialStatus.FAILED, TrialStatus.STOPPED})
 DRAWS = 20_000
 DRAW_SEED = 0
 FAR_OUT = 3.0  # standard deviations
@@ -54,7 +55,8 @@ class Standing:
 def standings(rows: Sequence[TrialRow]) -> list[Standing]:
     """The feasible recipes of a rung, the likeliest best one first.
 
-    One seed over a limit bars a recipe while others have none: who submits it would have to hope for the seed.
+    One seed over a limit, or that came to nothing, bars a recipe while others have none such: who submits it would have
+    to hope for the seed.
     """
     runs = _runs_by_recipe(rows)
     feasible = {key: [row for row in group if row.status is TrialStatus.FEASIBLE] for key, group in runs.items()}
@@ -63,7 +65,8 @@ def standings(rows: Sequence[TrialRow]) -> list[Standing]:
     groups = list((whole or feasible).values())
     if not groups:
         return []
-    noise = seed_noise([[row.attributes["val_bpb"] for row in group] for group in runs.values()])
+    scores = [[row.val_bpb for row in group if row.val_bpb is not None] for group in runs.values()]
+    noise = seed_noise([group for group in scores if group])
     measured = np.array([fmean(row.attributes["val_bpb"] for row in group) for group in groups])
     means, errors = shrunk(measured, noise**2 / np.array([len(group) for group in groups]))
     chances = best_probabilities(means, errors)
@@ -109,9 +112,9 @@ def best_probabilities(means: Array, deviations: Array) -> Array:
 
 
 def _runs_by_recipe(rows: Sequence[TrialRow]) -> dict[str, list[TrialRow]]:
-    """Measured runs of each recipe; copies of other trials are no further evidence."""
+    """Runs of each recipe that ended by its doing; copies of other trials are no further evidence."""
     groups: dict[str, list[TrialRow]] = {}
     for row in rows:
-        if row.status in {TrialStatus.FEASIBLE, TrialStatus.INFEASIBLE} and not row.is_copy:
+        if row.status in ENDED and "recipe_hash" in row.attributes and not row.is_copy:
             groups.setdefault(row.attributes["recipe_hash"], []).append(row)
     return groups

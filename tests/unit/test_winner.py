@@ -1,5 +1,6 @@
 """The reported winner, on runs whose true means are known."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,19 @@ def test_nothing_infeasible_wins_and_a_copy_is_no_second_seed() -> None:
     assert [(one.row.attributes["recipe_hash"], one.seeds) for one in standings(rows)] == [("plain", 1)]
     assert [one.row.attributes["recipe_hash"] for one in standings(rows[:3])] == ["half"], "if nothing else fits"
     assert standings(rows[:1]) == []
+
+
+@pytest.mark.parametrize("status", [TrialStatus.FAILED, TrialStatus.STOPPED])
+def test_a_seed_that_came_to_nothing_bars_its_recipe(status: TrialStatus) -> None:
+    nothing = replace(run("half", 0.0), status=status, attributes={"recipe_hash": "half"})
+    rows = [run("half", 1.1), run("half", 1.1), nothing, run("plain", 1.2)]
+    assert [one.row.attributes["recipe_hash"] for one in standings(rows)] == ["plain"]
+    assert [one.row.attributes["recipe_hash"] for one in standings(rows[:3])] == ["half"], "if nothing else is there"
+
+
+def test_a_seed_that_the_machine_lost_says_nothing() -> None:
+    lost = replace(run("half", 0.0), status=TrialStatus.LOST, attributes={"recipe_hash": "half"})
+    assert standings([run("half", 1.1), lost, run("plain", 1.2)])[0].row.attributes["recipe_hash"] == "half"
 
 
 def test_the_standard_error_is_honest() -> None:
