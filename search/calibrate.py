@@ -13,6 +13,7 @@ from rich.table import Table
 from search.correlation import rank_correlation, ranks
 from search.errors import SpecError
 from search.spec import StudySpec
+from search.spec_parts import MOST_LETTERS
 from search.trials import TrialRow
 from trainer.config import Budget
 
@@ -37,7 +38,7 @@ def calibration_spec(spec: StudySpec, num_recipes: int, shares: Sequence[float] 
         raise SpecError(f"calibrate: shares must leave a budget below {last.name}'s, got {', '.join(map(str, shares))}")
     given: dict[str, Any] = spec.model_dump(mode="json", exclude_unset=True)
     values = given | {
-        "name": f"{spec.name}{SUFFIX}"[:64],
+        "name": spec.name[: MOST_LETTERS - len(SUFFIX)] + SUFFIX,
         "objectives": ["val_bpb"],
         "space": {name: part for name, part in given["space"].items() if name != "solve"},
         "limits": _limits(spec, budgets),

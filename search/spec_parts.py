@@ -14,12 +14,15 @@ from trainer.config import Budget
 from trainer.errors import ConfigError
 
 ANY_ACCELERATOR = "any"  # the price of rungs that name none
+MOST_LETTERS = 64  # of a name
 
 
 def _check_name(name: str) -> str:
     """Names are parts of database keys and of folder names."""
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name):
-        raise problem(f"must be 1 to 64 small letters, digits, _ and -, a letter or digit first, got {name!r}")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) or len(name) > MOST_LETTERS:
+        raise problem(
+            f"must be 1 to {MOST_LETTERS} small letters, digits, _ and -, a letter or digit first, got {name!r}"
+        )
     return name
 
 

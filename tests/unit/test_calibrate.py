@@ -55,6 +55,10 @@ def test_the_study_is_one_that_refuses_and_stops_nothing() -> None:
     assert spec == calibration_spec(study(space={"params": {"model.num_layers": {"low": 2, "high": 4}}}), 6)
 
 
+def test_a_long_name_is_shortened_and_stays_another_one() -> None:
+    assert calibration_spec(study(name="s" * 64), 6).name == "s" * 52 + "-calibration"
+
+
 def test_seconds_and_gpus() -> None:
     rungs = [
         {"name": "proxy", "budget": {"train_seconds": 120}, "trials": 4, "accelerator": "A100"},
