@@ -66,8 +66,6 @@ class Promotion:
             )
 
     def _step(self, source: Sequence[TrialRow], target: Sequence[TrialRow], is_source_finished: bool) -> Step:
-        # The rule "top" takes its recipes all at once: what the target then measures must not make them others.
-        known = source if self._spec.promotion.rule == "top" else [*source, *target]
         return Step(
             source=source,
             target=target,
@@ -77,7 +75,7 @@ class Promotion:
             anchors=self._spec.promotion.anchors,
             seeds=self._target_rung.seeds,
             named=self._named,
-            fits=lambda row: self._fits(row, known),
+            fits=lambda row: self._fits(row, [*source, *target]),
             draw=f"{self._spec.sampler.seed} {self._spec.name}/{self._target_rung.name}",
         )
 

@@ -67,11 +67,13 @@ def top_decisions(step: Step) -> list[Decision]:
     """The rule "top": the best of a finished rung, with every seed."""
     if not step.is_source_finished:
         return []
-    present = {row.key for row in step.target}
-    best = [one for one in entrants(step.source) if step.fits(one.row)][: step.slots]
+    present, taken, ruled = {row.key for row in step.target}, _hashes(step.target), _hashes(_ruled(step.target))
+    ranked = entrants(step.source)
+    there = [one for one in ranked if one.recipe_hash in ruled]  # maybe not with every seed yet
+    new = [one for one in ranked if one.recipe_hash not in taken and step.fits(one.row)]
     return [
         replace(_decide(step, one, Reason.TOP), seed=seed)
-        for one in best
+        for one in [*there, *new[: max(step.slots - len(ruled), 0)]]
         for seed in step.seeds
         if (one.recipe_hash, seed) not in present
     ]

@@ -200,7 +200,9 @@ def test_the_plain_rule_goes_by_predicted_bytes_too() -> None:
     source = sorted(proxies(16), key=lambda one: one.attributes["val_bpb"])
     over = replace(source[1], status=TrialStatus.INFEASIBLE, violations={"artifact_bytes": 0.01})
     given = step([source[0], over, *source[2:]], slots=2, is_source_finished=True, fits=lambda one: one != source[0])
-    assert [one.source for one in top_decisions(given)] == [over, source[2]]
+    decisions, target = promoted(given, top_decisions)
+    assert [one.source for one in decisions] == [over, source[2]]
+    assert top_decisions(replace(given, target=target, fits=lambda one: True)) == [], "another prediction adds none"
 
 
 def test_a_decision_reads_as_a_few_words() -> None:
