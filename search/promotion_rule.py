@@ -149,6 +149,8 @@ def _anchor(step: Step, candidates: Sequence[Entrant]) -> Decision | None:
         return None  # spread is known once all of them have their proxy
     ranked = [one for one in candidates if one.recipe_hash in step.named]
     count = num_anchors(step.slots, len(ranked), step.anchors)
+    if len(_hashes([row for row in step.target if reason_of(row) is Reason.ANCHOR])) >= count:
+        return None  # also where another prediction of bytes would now choose others
     taken = _hashes(step.target)
     spread = [ranked[place * len(ranked) // count] for place in range(count)]
     return next((_decide(step, one, Reason.ANCHOR) for one in spread if one.recipe_hash not in taken), None)

@@ -120,7 +120,9 @@ def test_named_recipes_of_spread_quality_come_first() -> None:
     named = frozenset(one.attributes["recipe_hash"] for one in source)
     waiting = [*source[:3], replace(source[3], status=TrialStatus.RUNNING)]
     assert promoted(step(waiting, named=named, anchors=2))[0] == []
-    decisions = promoted(step(source, named=named, anchors=2))[0]
+    decisions, target = promoted(step(source, named=named, anchors=2))
+    without_first = step(source, target, named=named, anchors=2, fits=lambda one: one is not decisions[0].source)
+    assert promoted(without_first)[0] == [], "another prediction of bytes makes no further anchors"
     ranked = sorted(source, key=lambda one: one.attributes["val_bpb"])
     assert [(one.reason, one.source.number) for one in decisions] == [
         (Reason.ANCHOR, ranked[0].number),
