@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.promote import best_feasible
+from search.promotion_rule import num_runs
 from search.spec import StudySpec
 from search.trials import TrialRow, TrialStatus
 from trainer.config import Budget
@@ -72,7 +73,8 @@ class Display:
     def rung_started(self, rung: str, rows: Sequence[TrialRow]) -> None:
         """A rung is taken up."""
         spec = next(one for one in self._spec.rungs if one.name == rung)
-        target = max(spec.trials or spec.promote or 0, len(rows))
+        planned = spec.trials or num_runs(spec.promote or 0, len(spec.seeds), self._spec.promotion.rule)
+        target = max(planned, len(rows))
         shown = _Rung(target, self._clock(), {row.number: row for row in rows})
         self._rungs[rung] = shown
         self._print(f"[bold]{rung}[/bold] ({describe_budget(spec.to_budget())} a run): {_counts(shown)}")

@@ -96,6 +96,11 @@ def used_slots(target: Sequence[TrialRow]) -> int:
     return len(_hashes(_ruled(target)))
 
 
+def num_runs(slots: int, num_seeds: int, rule: str) -> int:
+    """How many runs a rung gets: of each recipe with the first seed, of the best ones, or by "top" of all, with all."""
+    return slots + (num_seeds - 1) * (slots if rule == "top" else min(slots, REPLICATED))
+
+
 def num_anchors(slots: int, named: int, wanted: int | None) -> int:
     """How many named recipes run in a rung for calibration."""
     return min(named, slots, min(slots // ANCHOR_SHARE, MOST_ANCHORS) if wanted is None else wanted)

@@ -11,7 +11,7 @@ from typing import Any
 
 from search.errors import SpecError
 from search.ledger import RunRecord
-from search.promotion_rule import REPLICATED
+from search.promotion_rule import num_runs
 from search.spec import RungSpec, StudySpec
 from trainer.result import Failure, Measurement
 
@@ -100,9 +100,8 @@ class Spending:
 
     def owed(self, rung: RungSpec) -> int:
         """How many runs a later rung is still to get."""
-        slots, more_seeds = rung.promote or 0, len(rung.seeds) - 1
-        replicated = slots if self._spec.promotion.rule == "top" else min(slots, REPLICATED)
-        return max(slots + replicated * more_seeds - self._num_started(rung), 0)
+        planned = num_runs(rung.promote or 0, len(rung.seeds), self._spec.promotion.rule)
+        return max(planned - self._num_started(rung), 0)
 
     def reserved(self, rung: RungSpec) -> Amount:
         """What the rungs after one are still to get; nothing for those whose cost nothing is known of yet."""
