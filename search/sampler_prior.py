@@ -70,7 +70,8 @@ class Centre:
     def trial(self, random: Random) -> NearTrial:
         """A trial near the centre, with about NUM_MOVES params moved, and one at least."""
         chance = NUM_MOVES / max(1, len(self.searched))
-        moving = {name for name in self.searched if random.random() < chance} or {random.choice(self.searched)}
+        moving = {name for name in self.searched if random.random() < chance}
+        moving = moving or {random.choice(self.searched or list(self.usual))}  # a base may search nothing
         return NearTrial(self.usual, moving, random)
 
 

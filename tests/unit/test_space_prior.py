@@ -9,7 +9,7 @@ import pytest
 from optuna.trial import FixedTrial
 
 from search.sampler import make_sampler
-from search.sampler_prior import NUM_MOVES, PriorSampler, with_prior
+from search.sampler_prior import NUM_MOVES, Centre, PriorSampler, with_prior
 from search.spec import StudySpec
 from spaces import golf
 from spaces.fields import set_values
@@ -170,3 +170,8 @@ def test_every_kind_proposes_with_a_prior(kind: str) -> None:
     for number in range(12):
         study.tell(ask(study), (1.0 + number, 1.0))
     assert len(study.trials) == 12
+
+
+def test_a_base_that_searches_nothing_is_a_centre_too() -> None:
+    """Such as a study of a family's fields that all wait for a technique the base does not have."""
+    assert Centre({"quant.mlp_clip_sigmas": 8.0}, []).trial(Random(0)).moving == {"quant.mlp_clip_sigmas"}
