@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 import traceback
 from pathlib import Path
 from typing import Annotated
@@ -55,6 +56,8 @@ def run(
     if result.nothing_promoted_from is not None:
         raise SpecError(f"rung {result.nothing_promoted_from}: expected a feasible trial to promote, got none")
     if result.stopped_at is not None:
+        if result.refusal is not None:
+            print_plain(f"Nothing more fits what the study may cost: {result.refusal}. Raise it in {study_file}.")
         print_plain(f"Stopped in rung {result.stopped_at}. Go on with: caddie run {study_file}")
         return
     print_plain(f"Finished. Next: caddie status {spec.name} · caddie dashboard")
@@ -79,9 +82,31 @@ def status(
         text = json.dumps(names) if as_json else "\n".join(names) or "No study yet. Next: caddie run STUDY.yaml"
         sys.stdout.write(f"{text}\n")
     elif as_json:
-        sys.stdout.write(json.dumps(study_status(opened, Ledger.open(storage), study), indent=1) + "\n")
+        sys.stdout.write(json.dumps(study_status(opened, Ledger.open(storage), study, time.time()), indent=1) + "\n")
     else:
         print_tables(storage, study)
+
+
+@app.command()
+def calibrate(
+    study_file: Annotated[Path, typer.Argument(help="A study, such as studies/quickstart.yaml.")],
+    recipes: Annotated[int, typer.Option(min=3, help="Recipes that run at every budget.")] = 12,
+    share: Annotated[
+        list[float] | None,
+        typer.Option(help="Of the last rung's budget; may be given again.", show_default="1/16, 1/8, 1/4, 1/2"),
+    ] = None,
+    storage: Storage = STORAGE,
+    runs: Runs = RUNS,
+    address: Address = LOCAL,
+    as_json: Annotated[bool, typer.Option("--json", help="The report, for programs.")] = False,
+) -> None:
+    """Find the cheapest budget that ranks recipes like a study's last rung: some recipes run at all of them."""
+    prepare_ray(address)
+    from search.calibrate import SHARES
+    from search.cli_calibrate import run_calibration
+    from search.drive import Place
+
+    run_calibration(study_file, Place(storage=storage, runs=runs, address=address), recipes, share or SHARES, as_json)
 
 
 @app.command()
@@ -152,7 +177,7 @@ def print_tables(storage: str, study: str) -> None:
     from search.study import read_rows
 
     opened = open_storage(storage)
-    for line in summary_lines(study_status(opened, Ledger.open(storage), study)):
+    for line in summary_lines(study_status(opened, Ledger.open(storage), study, time.time())):
         print_plain(line)
     for rung, optuna_study in load_rungs(opened, study).items():
         rows = read_rows(optuna_study, rung)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,12 +14,35 @@ from rich.table import Table
 from rich.text import Text
 
 from search.promote import best_feasible
+from search.promotion_rule import num_runs
 from search.spec import StudySpec
 from search.trials import TrialRow, TrialStatus
 from trainer.config import Budget
 
 PLAIN_SECONDS = 10.0  # between two lines about the same run where there is no terminal
-STYLES = {TrialStatus.FEASIBLE: "green", TrialStatus.INFEASIBLE: "yellow", TrialStatus.DUPLICATE: "dim"}
+STYLES = {
+    TrialStatus.FEASIBLE: "green",
+    TrialStatus.INFEASIBLE: "yellow",
+    TrialStatus.STOPPED: "dim",
+    TrialStatus.DUPLICATE: "dim",
+}
+
+
+@dataclass
+class _Rung:
+    """What is shown of one rung.
+
+    Attributes:
+        target: trials that it is to have, as far as is known.
+        running: latest progress of its runs, by trial number.
+        told: trials that have ended since it was taken up at began_at.
+    """
+
+    target: int
+    began_at: float
+    rows: dict[int, TrialRow]
+    running: dict[int, dict[str, Any]] = field(default_factory=dict[int, dict[str, Any]])
+    told: int = 0
 
 
 class Display:
@@ -30,12 +54,8 @@ class Display:
 
     def __init__(self, console: Console, spec: StudySpec, clock: Callable[[], float]) -> None:
         self._console, self._spec, self._clock = console, spec, clock
-        self._rung, self._target = "", 0
-        self._rows: dict[int, TrialRow] = {}
-        self._running: dict[int, dict[str, Any]] = {}
-        self._printed_at: dict[int, float] = {}
-        self._started_at = clock()
-        self._told = 0
+        self._rungs: dict[str, _Rung] = {}  # those taken up and not finished
+        self._printed_at: dict[tuple[str, int], float] = {}
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> Self:
@@ -53,71 +73,74 @@ class Display:
     def rung_started(self, rung: str, rows: Sequence[TrialRow]) -> None:
         """A rung is taken up."""
         spec = next(one for one in self._spec.rungs if one.name == rung)
-        self._rung = rung
-        self._target = max(spec.trials or 0, len(rows))
-        self._rows = {row.number: row for row in rows}
-        self._running = {}
-        self._started_at, self._told = self._clock(), 0
-        self._print(f"[bold]{rung}[/bold] ({describe_budget(spec.to_budget())} a run): {self._counts()}")
+        planned = spec.trials or num_runs(spec.promote or 0, len(spec.seeds), self._spec.promotion.rule)
+        target = max(planned, len(rows))
+        shown = _Rung(target, self._clock(), {row.number: row for row in rows})
+        self._rungs[rung] = shown
+        self._print(f"[bold]{rung}[/bold] ({describe_budget(spec.to_budget())} a run): {_counts(shown)}")
 
     def trial_started(self, rung: str, number: int, run_id: str) -> None:
         """A run was submitted."""
-        self._running[number] = {}
+        self._rungs[rung].running[number] = {}
 
     def trial_progress(self, rung: str, number: int, values: Mapping[str, Any]) -> None:
         """Latest progress of a run."""
-        self._running[number] = dict(values)
-        is_due = self._clock() - self._printed_at.get(number, 0.0) >= PLAIN_SECONDS
+        self._rungs[rung].running[number] = dict(values)
+        is_due = self._clock() - self._printed_at.get((rung, number), 0.0) >= PLAIN_SECONDS
         if not self._console.is_terminal and is_due:
-            self._printed_at[number] = self._clock()
-            self._print(f"{rung}/{number}: {describe_progress(values)}; {self._summary()}")
+            self._printed_at[rung, number] = self._clock()
+            self._print(f"{rung}/{number}: {describe_progress(values)}; {self._summary(rung)}")
 
     def trial_finished(self, row: TrialRow) -> None:
         """A trial was told."""
-        self._running.pop(row.number, None)
-        self._rows[row.number] = row
-        self._told += 1
+        shown = self._rungs[row.rung]
+        shown.running.pop(row.number, None)
+        shown.rows[row.number] = row
+        shown.told += 1
         self._print(describe_trial(row))
 
     def rung_finished(self, rung: str, rows: Sequence[TrialRow]) -> None:
         """Nothing of the rung is left to run."""
-        self._rows = {row.number: row for row in rows}
-        self._running = {}
-        self._print(f"[bold]{rung}[/bold] finished: {self._counts()}{self._best()}")
+        shown = self._rungs.pop(rung)
+        shown.rows, shown.running = {row.number: row for row in rows}, {}
+        self._print(f"[bold]{rung}[/bold] finished: {_counts(shown)}{_best(shown)}")
 
     def _print(self, line: str) -> None:
         # One event is one line, however narrow the terminal or the log that is grepped.
         self._console.print(line, highlight=False, soft_wrap=True)
 
-    def _counts(self) -> str:
-        counts = Counter(row.status for row in self._rows.values() if not row.is_open)
-        parts = [f"{count} {status.value}" for status, count in sorted(counts.items())]
-        if self._running:
-            parts.append(f"{len(self._running)} running")
-        return ", ".join(parts) or "no trial yet"
-
-    def _best(self) -> str:
-        best = best_feasible(list(self._rows.values()))
-        return "" if best is None else f"; best val_bpb {best.val_bpb:.4f} (trial {best.number})"
-
-    def _time_left(self) -> str:
-        waiting = max(self._target - sum(not row.is_open for row in self._rows.values()), 0)
-        if not self._told or not waiting:
+    def _time_left(self, shown: _Rung) -> str:
+        waiting = max(shown.target - sum(not row.is_open for row in shown.rows.values()), 0)
+        if not shown.told or not waiting:
             return ""
-        seconds = (self._clock() - self._started_at) / self._told * waiting
+        seconds = (self._clock() - shown.began_at) / shown.told * waiting
         return f"; about {seconds / 60:.0f} min left" if seconds >= 90 else f"; about {seconds:.0f} s left"
 
-    def _summary(self) -> str:
-        if not self._rung:
-            return "starting"
-        return f"{self._counts()} of {self._target}{self._best()}{self._time_left()}"
+    def _summary(self, rung: str) -> str:
+        shown = self._rungs[rung]
+        return f"{_counts(shown)} of {shown.target}{_best(shown)}{self._time_left(shown)}"
 
     def _render(self) -> RenderableType:
         table = Table.grid(padding=(0, 2))
-        for number, values in sorted(self._running.items()):
-            bar = ProgressBar(total=1.0, completed=float(values.get("progress", 0.0)), width=20)
-            table.add_row(f"{self._rung}/{number}", bar, describe_progress(values))
-        return Group(table, Text(self._summary(), style="bold", no_wrap=True, overflow="ellipsis"))
+        for rung, shown in self._rungs.items():
+            for number, values in sorted(shown.running.items()):
+                bar = ProgressBar(total=1.0, completed=float(values.get("progress", 0.0)), width=20)
+                table.add_row(f"{rung}/{number}", bar, describe_progress(values))
+        lines = [f"{rung}: {self._summary(rung)}" for rung in self._rungs] or ["starting"]
+        return Group(table, *(Text(line, style="bold", no_wrap=True, overflow="ellipsis") for line in lines))
+
+
+def _counts(shown: _Rung) -> str:
+    counts = Counter(row.status for row in shown.rows.values() if not row.is_open)
+    parts = [f"{count} {status.value}" for status, count in sorted(counts.items())]
+    if shown.running:
+        parts.append(f"{len(shown.running)} running")
+    return ", ".join(parts) or "no trial yet"
+
+
+def _best(shown: _Rung) -> str:
+    best = best_feasible(list(shown.rows.values()))
+    return "" if best is None else f"; best val_bpb {best.val_bpb:.4f} (trial {best.number})"
 
 
 def describe_progress(values: Mapping[str, Any]) -> str:

@@ -182,6 +182,7 @@ def train_once(
                 seed=seed,
                 folder=str(folder),
                 world_size=budget.world_size,
+                num_gpus=min(budget.world_size, num_gpus),
                 queued_at=now,
                 lease_expires_at=now + LEASE_SECONDS,
             )

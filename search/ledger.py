@@ -57,7 +57,8 @@ class RunRecord:
         attempt: 1, or 2 where it repeats a trial that the machine made fail.
         code_sha256: of the packed train_gpt.py that runs.
         lease_expires_at: an open run is lost when this has passed; heartbeats move it on.
-        gpu_seconds: seconds held times GPUs; 0 until the run has ended.
+        num_gpus: GPUs it holds, whole ones or a share of one; 0 on a machine without.
+        gpu_seconds: seconds held times GPUs (times processes without GPUs); 0 until the run has ended.
         progress: latest heartbeat: phase, step, progress, train_loss, tokens_per_second.
         outcome: None until the run has ended.
         log_sha256: of its log as the launcher found it at the run's end; "" where it saw none.
@@ -77,6 +78,7 @@ class RunRecord:
     pid: int = 0
     folder: str
     world_size: int
+    num_gpus: float = 0.0
     queued_at: float
     started_at: float | None = None
     finished_at: float | None = None
@@ -85,6 +87,12 @@ class RunRecord:
     progress: Mapping[str, Any] = field(default_factory=dict[str, Any])
     outcome: Measurement | Failure | None = None
     log_sha256: str = ""
+
+    def held_seconds(self, end: float) -> float:
+        """GPU-seconds that it held from its start to a time; 0 where it has not started."""
+        if self.started_at is None:
+            return 0.0
+        return max(end - self.started_at, 0.0) * (self.num_gpus or self.world_size)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -257,7 +265,8 @@ def _revision(connection: sa.Connection) -> str | None:
 def _state_of(outcome: Measurement | Failure) -> RunState:
     if isinstance(outcome, Measurement):
         return RunState.FINISHED
-    return RunState.CANCELLED if outcome.kind is FailureKind.CANCELLED else RunState.FAILED
+    is_ended_by_us = outcome.kind in {FailureKind.CANCELLED, FailureKind.STOPPED}
+    return RunState.CANCELLED if is_ended_by_us else RunState.FAILED
 
 
 def _dump(outcome: Measurement | Failure | None) -> str | None:

@@ -16,9 +16,11 @@ def failure_violations(failure: Failure, predicted_bytes: int | None, limits: Li
     """Violations that stand in for what a failed run never measured.
 
     A recipe refused for its size is as far over as its prediction says, and nothing is held against its times, so that
-    TPE ranks it beside those measured to be oversize; any other failure is over every limit by as much again.
+    TPE ranks it beside those measured to be oversize. Of one stopped for its curve the same is known: where it is
+    predicted to fit, it breaks no limit, and TPE ranks it behind all that were measured to be feasible and before those
+    over a limit. Any other failure is over every limit by as much again.
     """
-    if failure.kind is FailureKind.OVERSIZE and predicted_bytes is not None:
+    if failure.kind in {FailureKind.OVERSIZE, FailureKind.STOPPED} and predicted_bytes is not None:
         over = _relative(predicted_bytes, limits.artifact_bytes)
         return dict(zip(CONSTRAINTS, (over, 0.0, 0.0), strict=True))
     return dict.fromkeys(CONSTRAINTS, UNKNOWN_VIOLATION)

@@ -1,6 +1,6 @@
-"""The driver of a study: its rungs in order, each promoting its best into the next, one process at a time."""
+"""The driver of a study: its rungs, each promoting its best into the next, one process at a time."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -8,18 +8,23 @@ import optuna
 from optuna.storages import RDBStorage
 
 from search.errors import RunnerError, SpecError
+from search.ladder import Ladder
 from search.ledger import LEASE_SECONDS, Driver
+from search.notes import write_note
 from search.plan import is_done
-from search.promote import missing_seeds, queue_promoted, top_recipes
+from search.promote import missing_seeds, queue_promoted
+from search.promotion import Promotion
 from search.proposals import params_finder
 from search.reconcile import claim_study
 from search.rung_loop import RungLoop
+from search.sampler import make_sampler
+from search.sampler_prior import with_prior
 from search.services import Brake, Services
 from search.spec import RungSpec, StudySpec
+from search.spending import refuse_unaffordable
 from search.store import (
     check_definition,
     define_rung,
-    make_sampler,
     open_rung,
     optuna_answering,
     rung_study_name,
@@ -37,11 +42,13 @@ class LoopResult:
     Attributes:
         settled: rungs that have nothing left to run, in order.
         stopped_at: the rung that was under way when the brake stopped the loop; None where none was.
+        refusal: why that rung cannot afford another run, where the study's spend stopped it.
         nothing_promoted_from: the rung that had nothing feasible to promote; None where that did not happen.
     """
 
     settled: tuple[str, ...]
     stopped_at: str | None = None
+    refusal: str | None = None
     nothing_promoted_from: str | None = None
 
 
@@ -65,7 +72,7 @@ class StudyLoop:
         """Run every rung that is not settled, or one alone, until done or stopped.
 
         Raises:
-            SpecError: the study exists with another definition, or has no such rung.
+            SpecError: the study exists with another definition, has no such rung, or cannot afford its first run.
             StoreError: the storage stopped answering.
             RunnerError: another process drives this study, the runs folder cannot be written, or no run can work.
         """
@@ -74,6 +81,7 @@ class StudyLoop:
             raise SpecError(f"study {self._spec.name}: rung must be one of {', '.join(names)}, got {only_rung}")
         with self._driving():
             if self._spec.name not in study_names(self._storage):
+                refuse_unaffordable(self._spec)
                 self._prepare(self._spec.rungs[0])  # a study that fits no machine is not made: it can still change
             self._define()
             return self._run_rungs(names if only_rung is None else [only_rung])
@@ -125,50 +133,54 @@ class StudyLoop:
         return self._services.runner.prepare(rung.name, rung.to_budget().world_size, rung.accelerator)
 
     def _run_rungs(self, names: list[str]) -> LoopResult:
+        rungs = [rung for rung in self._spec.rungs if rung.name in names]
+        loops: list[RungLoop] = []
+        for rung in rungs:
+            source = loops[-1].study if loops else None
+            loops.append(RungLoop(self._spec, rung, self._study_to_run(rung), self._services, self._brake, source))
+        promotions = [self._promotion(loops, index) for index in range(len(loops))]
+        ladder = Ladder(loops, promotions, self._services, self._brake, self._keep)
+        ladder.drive()
+        for loop in loops:
+            write_note(loop.study.optuna, loop.study.rows())
         settled: list[str] = []
-        rungs = list(self._spec.rungs)
-        for index, rung in enumerate(rungs):
-            if rung.name not in names:
-                continue
-            if index > 0 and not self._has_trials(rung, rungs[index - 1], is_promoting=len(names) > 1):
-                return LoopResult(settled=tuple(settled), nothing_promoted_from=rungs[index - 1].name)
-            if not self._drive(rung):
-                return LoopResult(settled=tuple(settled), stopped_at=rung.name)
-            settled.append(rung.name)
+        for index, loop in enumerate(loops):
+            if not loop.study.rows() and ladder.is_finished(index):
+                before = self._spec.rungs[self._spec.rungs.index(loop.rung) - 1]
+                return LoopResult(settled=tuple(settled), nothing_promoted_from=before.name)
+            if not ladder.is_finished(index):
+                return LoopResult(settled=tuple(settled), stopped_at=loop.rung.name, refusal=loop.refusal)
+            settled.append(loop.rung.name)
         return LoopResult(settled=tuple(settled))
 
-    def _drive(self, rung: RungSpec) -> bool:
+    def _promotion(self, loops: Sequence[RungLoop], index: int) -> Promotion | None:
+        if index == 0:
+            return None
+        source, target = loops[index - 1].study, loops[index].study
+        return Promotion(self._spec, index, source, target, self._services, self._params_of)
+
+    def _study_to_run(self, rung: RungSpec) -> RungStudy:
+        """A rung's trials; of the first one, with a sampler that knows how many runs there will be at a time."""
         study = self._rung_study(rung)
-        if rung is self._spec.rungs[0]:
-            self._queue_first(rung, study)
-        self._services.observer.rung_started(rung.name, study.rows())
+        if rung is not self._spec.rungs[0]:
+            return study
+        self._queue_first(rung, study)
         if is_done(study.rows(), rung.trials, rung.seeds):
-            self._services.observer.rung_finished(rung.name, study.rows())
-            return True
-        num_gpus = self._prepare(rung)
-        study = self._rung_study(rung, slots=self._services.runner.free_slots)
-        loop = RungLoop(self._spec, rung, study, num_gpus, self._services, self._brake, self._keep)
-        is_settled = loop.drive()
-        if is_settled:
-            self._services.observer.rung_finished(rung.name, study.rows())
-        return is_settled
+            return study
+        self._prepare(rung)
+        return self._rung_study(rung, slots=self._services.runner.free_slots)
 
     def _queue_first(self, rung: RungSpec, study: RungStudy) -> None:
-        """Queue the base recipe as trial 0, the control of every chart, and the named recipes after it."""
+        """Queue the base recipe as trial 0, the control of every chart, the named recipes, then controls for noise."""
         present = {row.key for row in study.rows()}
-        for recipe in (self._spec.base_recipe(), *self._spec.queued_recipes()):
-            key = (recipe_hash(recipe), rung.seeds[0])
+        base, seed = self._spec.base_recipe(), rung.seeds[0]
+        first = [(recipe, seed) for recipe in (base, *self._spec.queued_recipes())]
+        others = range(max(rung.seeds) + 1, max(rung.seeds) + 1 + self._spec.sampler.controls)
+        for recipe, seed in (*first, *((base, other) for other in others)):
+            key = (recipe_hash(recipe), seed)
             if key not in present:
-                study.queue(recipe, rung.seeds[0], self._params_of(recipe))
+                study.queue(recipe, seed, self._params_of(recipe))
             present.add(key)
-
-    def _has_trials(self, rung: RungSpec, before: RungSpec, is_promoting: bool) -> bool:
-        """Queue the best of the rung before; False where neither that nor anybody else put a trial into this rung."""
-        target = self._rung_study(rung)
-        promoted = top_recipes(self._rung_study(before).rows(), rung.promote or 0) if is_promoting else []
-        for row in promoted:
-            queue_promoted(row, target, rung.seeds, self._params_of)
-        return bool(target.rows())
 
     def _rung_study(self, rung: RungSpec, slots: int = 1) -> RungStudy:
         study = self._open(rung, slots)
@@ -177,13 +189,9 @@ class StudyLoop:
     def _open(self, rung: RungSpec, slots: int = 1) -> optuna.Study:
         name = rung_study_name(self._spec.name, rung.name)
         study = open_rung(self._storage, name, self._spec.objectives)
-        study.sampler = make_sampler(
-            trials=rung.trials or 0,
-            slots=slots,
-            finished=len(study.get_trials(deepcopy=False)),
-            seed=self._spec.sampler.seed,
-            startup_trials=self._spec.sampler.startup_trials,
-        )
+        finished = len(study.get_trials(deepcopy=False))
+        sampler = make_sampler(self._spec.sampler, trials=rung.trials or 0, slots=slots, finished=finished)
+        study.sampler = with_prior(sampler, self._spec, finished)
         return study
 
     def _keep(self) -> None:

@@ -6,9 +6,17 @@ from search.trials import OPEN_STATUSES, TrialRow, TrialStatus
 from trainer.result import FailureKind
 
 MAX_ATTEMPTS = 2
+# In a row, for each of which another proposal is asked. Around some bases half of a family's proposals contradict
+# themselves; where all do, each further one uses up a trial, so that the study comes to an end.
+MAX_CONTRADICTIONS = 20
 # Not a strike against the trial: the user cancelled it, or no trial can run until somebody repairs the data.
 BLAMELESS = frozenset({FailureKind.CANCELLED, FailureKind.DATA})
-TWIN_STATUSES = OPEN_STATUSES | {TrialStatus.FEASIBLE, TrialStatus.INFEASIBLE, TrialStatus.FAILED}
+TWIN_STATUSES = OPEN_STATUSES | {
+    TrialStatus.FEASIBLE,
+    TrialStatus.INFEASIBLE,
+    TrialStatus.FAILED,
+    TrialStatus.STOPPED,
+}
 
 
 def retries_due(rows: Sequence[TrialRow]) -> list[TrialRow]:
@@ -52,15 +60,28 @@ def seeds_due(rows: Sequence[TrialRow], seeds: Sequence[int]) -> list[tuple[Tria
 def counted(rows: Sequence[TrialRow], seed: int) -> int:
     """How many of a first rung's trials are used up.
 
-    A trial counts once however often it is repeated; further seeds of a recipe and dropped proposals do not count.
+    A trial counts once however often it is repeated; further seeds of a recipe, dropped proposals and those that
+    contradict themselves do not count.
     """
     retried = {row.retry_of for row in rows}
-    return sum(
-        row.status is not TrialStatus.DUPLICATE
+    own = [
+        row
+        for row in rows
+        if row.status is not TrialStatus.DUPLICATE
         and row.number not in retried
         and row.attributes.get("seed", seed) == seed
-        for row in rows
-    )
+    ]
+    return len(own) - _num_replaced(own)
+
+
+def _num_replaced(rows: Sequence[TrialRow]) -> int:
+    """How many proposals were no recipe, so that another one was asked for."""
+    replaced = in_a_row = 0
+    for row in rows:
+        is_no_recipe = row.failure is FailureKind.CONFIG and "recipe" not in row.attributes
+        in_a_row = in_a_row + 1 if is_no_recipe else 0
+        replaced += 0 < in_a_row <= MAX_CONTRADICTIONS
+    return replaced
 
 
 def is_settled(rows: Sequence[TrialRow], trials: int | None, seed: int) -> bool:

@@ -3,11 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from search.decision import Reason
 from search.errors import SpecError
 from search.study import RungStudy
 from search.trials import TrialRow, TrialStatus
+from search.winner import standings
 from trainer.config import Recipe
 
+BY_USER = {"reason": Reason.USER.value, "mean": None, "sd": None, "alternatives": []}
 FindParams = Callable[[Recipe], Mapping[str, Any]]  # the point of the space that suggests a recipe, {} outside
 
 
@@ -50,7 +53,8 @@ def queue_promoted(source: TrialRow, target: RungStudy, seeds: Sequence[int], fi
         raise SpecError(f"trial {source.rung}/{source.number}: must have a recipe to be promoted, got {source.reason}")
     missing = missing_seeds(source, target, seeds)
     for seed in missing:
-        target.queue(recipe, seed, find_params(recipe), promoted_from=f"{source.rung}/{source.number}")
+        origin = f"{source.rung}/{source.number}"
+        target.queue(recipe, seed, find_params(recipe), promoted_from=origin, decision=BY_USER)
     return len(missing)
 
 
@@ -61,7 +65,7 @@ def missing_seeds(source: TrialRow, target: RungStudy, seeds: Sequence[int]) -> 
 
 
 def trial_to_promote(rows: Sequence[TrialRow], number: int | None) -> TrialRow:
-    """The trial of that number, or the best feasible recipe's.
+    """The trial of that number, or of the recipe that is most likely the best.
 
     An infeasible trial may be promoted by number: a longer run may well fit, since trained weights compress better.
 
@@ -69,10 +73,10 @@ def trial_to_promote(rows: Sequence[TrialRow], number: int | None) -> TrialRow:
         SpecError: there is no such trial, it was not measured, or nothing is feasible yet.
     """
     if number is None:
-        best = top_recipes(rows, 1)
+        best = standings(rows)
         if not best:
             raise SpecError("promote: needs a feasible trial, got none yet; name one with --trial")
-        return best[0]
+        return best[0].row
     chosen = next((row for row in rows if row.number == number), None)
     if chosen is None:
         raise SpecError(f"promote: trial must be 0 to {len(rows) - 1}, got {number}")

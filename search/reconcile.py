@@ -89,13 +89,8 @@ def end_lost(ledger: Ledger, record: RunRecord, now: float) -> RunRecord:
     last_sign = min(record.lease_expires_at - LEASE_SECONDS, now)
     where = f" on {record.host}" if record.host else ""
     lost = Failure(kind=FailureKind.MACHINE, message=f"no sign of life from its worker{where}")
-    ledger.finish(record.run_id, _left_result(Path(record.folder)) or lost, gpu_seconds_until(record, last_sign), now)
+    ledger.finish(record.run_id, _left_result(Path(record.folder)) or lost, record.held_seconds(last_sign), now)
     return ledger.get(record.run_id)
-
-
-def gpu_seconds_until(record: RunRecord, end: float) -> float:
-    """What a run that its worker did not account for has held; 0 where it never started."""
-    return 0.0 if record.started_at is None else max(end - record.started_at, 0.0) * record.world_size
 
 
 def _revoke(ledger: Ledger, record: RunRecord, now: float) -> RunRecord:

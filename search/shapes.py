@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
 from trainer.config import Recipe
@@ -25,7 +26,12 @@ class NamedShape:
 
 def shapes_of(recipe: Recipe) -> tuple[NamedShape, ...]:
     """Every trained tensor of the recipe's model."""
-    model = recipe.model
+    return _shapes_of(recipe.model)
+
+
+@lru_cache(maxsize=256)
+def _shapes_of(model: ModelConfig) -> tuple[NamedShape, ...]:
+    """A millisecond, and a prediction of bytes asks four times."""
     named = [*_token_tensors(model), *_skip_tensors(model)]
     for index in range(model.num_layers):
         named += [(f"blocks.{index}.{name}", shape) for name, shape in _block_tensors(model)]

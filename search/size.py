@@ -36,9 +36,13 @@ def expected_steps(recipe: Recipe, budget: Budget) -> int:
     tokens = budget.train_tokens
     if tokens is None:
         loop = recipe.model.loop
-        plain = 1.0 if loop is None else loop.start_fraction  # of the time
-        operations = (budget.train_seconds or 0) * budget.world_size * FLOPS_PER_SECOND
-        tokens = operations * (plain / flops_per_token(recipe, is_looped=False) + (1 - plain) / flops_per_token(recipe))
+        tokens = (budget.train_seconds or 0) * budget.world_size * FLOPS_PER_SECOND
+        if loop is None:
+            tokens /= flops_per_token(recipe)
+        else:
+            plain = loop.start_fraction  # of the time
+            per_token = flops_per_token(recipe, is_looped=False), flops_per_token(recipe)
+            tokens *= plain / per_token[0] + (1 - plain) / per_token[1]
     return max(1, math.ceil(tokens / recipe.schedule.train_batch_tokens))
 
 

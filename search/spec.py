@@ -10,19 +10,24 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from search.errors import SpecError
+from search.solve import SolvedParam
 from search.spec_file import describe, problem, read_spec_file
 from search.spec_parts import (
     DataSpec,
+    EarlyStopSpec,
     Limits,
     Name,
     ParamSpec,
+    PromotionSpec,
     QueueSpec,
     RungSpec,
     SamplerSpec,
     SpaceSpec,
     SpecModel,
+    SpendSpec,
 )
-from spaces import architecture, evaluation, optimizer, quantization, shape
+from search.spec_solve import check_solve
+from spaces import architecture, evaluation, golf, optimizer, quantization, shape, storage, training
 from spaces.fields import SpaceError, close_match, flat, recipe_from_dict, recipe_to_dict, set_values
 from spaces.recipes import named_recipe
 from spaces.space import Choice, Domain, Integer, Param, Real, Space
@@ -37,8 +42,11 @@ FAMILIES: Mapping[str, Callable[[], tuple[Param, ...]]] = MappingProxyType(
         "shape": shape.params,
         "architecture": architecture.params,
         "quantization": quantization.params,
+        "storage": storage.params,
         "optimizer": optimizer.params,
+        "training": training.params,
         "evaluation": evaluation.params,
+        "golf": golf.params,
     }
 )
 Objective = Literal["val_bpb", "artifact_bytes"]
@@ -59,16 +67,23 @@ class StudySpec(SpecModel):
     data: DataSpec
     rungs: Annotated[list[RungSpec], Field(min_length=1)]
     sampler: SamplerSpec = SamplerSpec()
+    early_stop: EarlyStopSpec | None = EarlyStopSpec()
+    spend: SpendSpec = SpendSpec()
+    promotion: PromotionSpec = PromotionSpec()
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "StudySpec":
         base = _recipe(self.base, Recipe(), self.set)
         for index, entry in enumerate(self.queue):
-            _recipe(entry.recipe, base, entry.set, "queue", index)
+            _queued(entry, base, "queue", index)
         _check_space(self.space)
+        solved = self.solved_param()
+        if self.space.solve is not None and solved is not None:
+            check_solve(self.space.solve, self.space.params, base, is_conditional=solved.when is not None)
         if self.objectives not in OBJECTIVES:
             raise problem(f"must be [val_bpb] or [val_bpb, artifact_bytes], got {self.objectives}", "objectives")
         _check_rungs(self.rungs, self.limits, base)
+        _check_prices(self.spend, self.rungs)
         return self
 
     def base_recipe(self) -> Recipe:
@@ -78,14 +93,26 @@ class StudySpec(SpecModel):
     def queued_recipes(self) -> tuple[Recipe, ...]:
         """Recipes to run right after the base; they may lie outside the space."""
         base = self.base_recipe()
-        return tuple(set_values(named_recipe(q.recipe) if q.recipe else base, q.set) for q in self.queue)
+        return tuple(_queued(entry, base) for entry in self.queue)
 
     def build_space(self) -> Space:
-        """The searched fields: those of the families that params does not name, then params."""
+        """The searched fields: those of the families, over the domains of params where it names them; then the rest."""
+        solved = self.space.solve.param if self.space.solve else None
         families = [params for name, params in FAMILIES.items() if name in self.space.include]
-        included = [param for params in families for param in params()]
-        own = tuple(Param(path, spec.domain(path)) for path, spec in self.space.params.items())
-        return Space(tuple(param for param in included if param.path not in self.space.params) + own)
+        included = [param for params in families for param in params() if param.path != solved]
+        own = {path: spec.domain(path) for path, spec in self.space.params.items()}
+        named = [param.over(own[param.path]) if param.path in own else param for param in included]
+        known = {param.path for param in included}
+        return Space((*named, *(Param(path, domain) for path, domain in own.items() if path not in known)))
+
+    def solved_param(self) -> SolvedParam | None:
+        """The field that is solved rather than searched, under the family's condition; None where there is none."""
+        solve = self.space.solve
+        if solve is None:
+            return None
+        known = [param for family in FAMILIES.values() for param in family() if param.path == solve.param]
+        when = known[0].when if known else None
+        return SolvedParam(path=solve.param, low=solve.low, high=solve.high, step=solve.step, when=when)
 
     def definition(self) -> dict[str, Any]:
         """What makes results comparable, as JSON: recipe, space, objectives, limits, data and rungs.
@@ -93,6 +120,8 @@ class StudySpec(SpecModel):
         The queue, the sampler and deadlines are no part of it: they decide which results there are, not their meaning.
         """
         space = {param.path: _domain_to_dict(param.domain) for param in self.build_space().params}
+        if self.space.solve is not None:
+            space[self.space.solve.param] = {"solve": self.space.solve.model_dump(exclude={"param"})}
         rungs = [rung.model_dump(mode="json", exclude={"max_run_seconds"}) for rung in self.rungs]
         return {
             "name": self.name,
@@ -165,6 +194,12 @@ def _recipe(name: str | None, base: Recipe, values: Mapping[str, Any], *at: str 
         raise problem(message, *at, "set", field) from None
 
 
+def _queued(entry: QueueSpec, base: Recipe, *at: str | int) -> Recipe:
+    """The recipe of a queue's entry; a named one has the base's vocabulary, which is the dataset's."""
+    vocabulary = {"model.vocab_size": base.model.vocab_size} if entry.recipe else {}
+    return _recipe(entry.recipe, base, vocabulary | entry.set, *at)
+
+
 def _check_space(space: SpaceSpec) -> None:
     for index, family in enumerate(space.include):
         if family not in FAMILIES:
@@ -174,6 +209,8 @@ def _check_space(space: SpaceSpec) -> None:
             )
         if family in space.include[:index]:
             raise problem(f"must be named once, got {family} again", "space", "include", index)
+        if family != "golf" and "golf" in space.include:
+            raise problem(f"must be left out, since golf has all of it, got {family}", "space", "include", index)
     for path, spec in space.params.items():
         if path == "model.vocab_size":
             raise problem("must be left out, since the dataset decides it; give it in set", "space", "params", path)
@@ -222,6 +259,14 @@ def _check_budget(rung: RungSpec, index: int, limits: Limits, base: Recipe) -> N
     except ConfigError as error:
         key = "eval_tokens" if str(error).startswith("budget.eval_tokens") else "world_size"
         raise problem(f"must suit the base recipe ({error}), got {getattr(rung.budget, key)}", *at, key) from None
+
+
+def _check_prices(spend: SpendSpec, rungs: list[RungSpec]) -> None:
+    """Money can only be counted where every rung has its price."""
+    for rung in rungs if spend.dollars is not None else ():
+        if rung.price_key not in spend.prices:
+            given = ", ".join(spend.prices) or "none"
+            raise problem(f"must have {rung.price_key}, for rung {rung.name}, got {given}", "spend", "prices")
 
 
 def _domain_to_dict(domain: Domain) -> dict[str, Any]:

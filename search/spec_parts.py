@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -13,11 +13,16 @@ from spaces.space import Choice, Domain, Integer, Real
 from trainer.config import Budget
 from trainer.errors import ConfigError
 
+ANY_ACCELERATOR = "any"  # the price of rungs that name none
+MOST_LETTERS = 64  # of a name
+
 
 def _check_name(name: str) -> str:
     """Names are parts of database keys and of folder names."""
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name):
-        raise problem(f"must be 1 to 64 small letters, digits, _ and -, a letter or digit first, got {name!r}")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) or len(name) > MOST_LETTERS:
+        raise problem(
+            f"must be 1 to {MOST_LETTERS} small letters, digits, _ and -, a letter or digit first, got {name!r}"
+        )
     return name
 
 
@@ -85,11 +90,29 @@ class ParamSpec(SpecModel):
         return Integer(int(low), int(high), self.step or 1, self.log)
 
 
+class SolveSpec(SpecModel):
+    """One field that is computed, not searched: such that predicted bytes come to their limit."""
+
+    param: str
+    low: Finite
+    high: Finite
+    step: Positive | None = None
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> "SolveSpec":
+        if self.low >= self.high:
+            raise problem(f"must be less than high {self.high:g}, got {self.low:g}", "low")
+        if self.step is not None and self.step > self.high - self.low:
+            raise problem(f"must be at most high - low = {self.high - self.low:g}, got {self.step:g}", "step")
+        return self
+
+
 class SpaceSpec(SpecModel):
-    """What is searched: ready families, and fields of one's own, which replace a family's."""
+    """What is searched: ready families, and fields of one's own, which replace a family's; and what is solved."""
 
     include: list[str] = []
     params: dict[str, ParamSpec] = {}
+    solve: SolveSpec | None = None
 
 
 class QueueSpec(SpecModel):
@@ -153,13 +176,89 @@ class RungSpec(SpecModel):
             raise problem(f"{expected}, got {self.max_run_seconds:g}", "max_run_seconds")
         return self
 
+    @property
+    def price_key(self) -> str:
+        """Its accelerator's name in spend.prices."""
+        return self.accelerator or ANY_ACCELERATOR
+
     def to_budget(self) -> Budget:
         """The trainer's budget of every run of this rung."""
         return Budget(**self.budget.model_dump())
 
 
-class SamplerSpec(SpecModel):
-    """How proposals are drawn; changes no result."""
+class PromotionSpec(SpecModel):
+    """How recipes go on from rung to rung; changes no result.
 
+    Attributes:
+        rule: by the calibrated posterior, while proxies still run; or simply the best, once they have all run.
+        anchors: slots of each rung that named recipes get; None chooses.
+        stop_behind: bits per byte that a run of a later rung may be behind its rung's best; None lets it run.
+    """
+
+    rule: Literal["model", "top"] = "model"
+    anchors: Annotated[int, Field(ge=0)] | None = None
+    stop_behind: Positive | None = 0.01
+
+
+class SamplerSpec(SpecModel):
+    """How proposals are drawn; changes no result.
+
+    Attributes:
+        goal: what proposals minimise: the score, with bytes under the limit as good as any, or all objectives.
+        controls: further runs of the base in the first rung, each with another seed.
+        prior: share of proposals near the base and the best trials; None chooses by kind and space.
+    """
+
+    kind: Literal["tpe", "gp", "nsga2", "random", "qmc"] = "tpe"
+    goal: Literal["val_bpb", "objectives"] = "val_bpb"
+    prior: Annotated[float, Field(ge=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     startup_trials: Annotated[int, Field(ge=0)] | None = None
+    controls: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "SamplerSpec":
+        is_random = self.kind in {"random", "qmc"}
+        if self.startup_trials is not None and (is_random or self.kind == "nsga2"):
+            raise problem(f"must be left out with {self.kind}, got {self.startup_trials}", "startup_trials")
+        if "goal" in self.model_fields_set and is_random:
+            raise problem(f"must be left out with {self.kind}, which looks at no result, got {self.goal}", "goal")
+        return self
+
+
+class EarlyStopSpec(SpecModel):
+    """When a run of the first rung is stopped for its training loss; changes no result that there is.
+
+    Attributes:
+        level: a run is stopped when its probability of ending among the best is under this.
+        among: the best are this share of the rung's runs, and at least as many as are promoted.
+        after_runs: none is stopped before so many have finished.
+        from_progress: none is stopped before this share of its budget.
+        spare: share of the runs to be stopped that run on instead; they tell how often the rule is wrong.
+    """
+
+    level: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
+    among: Annotated[float, Field(gt=0, lt=1)] = 1 / 3
+    after_runs: Annotated[int, Field(ge=8)] = 20
+    from_progress: Annotated[float, Field(ge=0.125, le=0.875)] = 0.5
+    spare: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+
+class SpendSpec(SpecModel):
+    """What a study may cost in all; None is no bound.
+
+    Attributes:
+        gpu_hours: GPU-hours held, start-up and scoring included; process-hours on a machine without GPUs.
+        hours: hours in which at least one run was under way.
+        prices: dollars for a GPU-hour by accelerator, as rungs name it; any for rungs that name none.
+    """
+
+    gpu_hours: Positive | None = None
+    dollars: Positive | None = None
+    hours: Positive | None = None
+    prices: dict[str, Positive] = {}
+
+    def bounds(self) -> dict[str, float]:
+        """The bounds that are set, by key."""
+        given = {"gpu_hours": self.gpu_hours, "dollars": self.dollars, "hours": self.hours}
+        return {key: bound for key, bound in given.items() if bound is not None}

@@ -7,27 +7,37 @@ from typing import Any
 
 from rich.table import Table
 
+from search.correlation import correlation_warning, describe_correlation, rank_correlation
+from search.decision import ATTRIBUTE, describe_decision
+from search.early_stop import describe_early_stop, early_stop_status
 from search.ledger import Ledger, RunState
-from search.promote import best_feasible, pareto_front, top_recipes
-from search.store import Storage, load_rungs
+from search.plan import counted
+from search.promote import pareto_front
+from search.spending import describe_spending, spending_status
+from search.store import Storage, load_rungs, stored_spec
 from search.study import read_rows
-from search.trials import TrialRow, TrialStatus
+from search.trials import TrialRow
+from search.winner import standings
 
-FEWEST_RANKED = 3  # recipes below which a rank correlation says nothing
 
-
-def study_status(storage: Storage, ledger: Ledger, study: str) -> dict[str, Any]:
+def study_status(storage: Storage, ledger: Ledger, study: str, now: float) -> dict[str, Any]:
     """Where a study stands, ready for JSON.
 
+    Args:
+        now: epoch seconds.
+
     Raises:
-        StoreError: there is no such study, or the storage does not answer.
+        StoreError: there is no such study, this version cannot read it, or the storage does not answer.
     """
+    spec = stored_spec(storage, study)
     rungs = {name: read_rows(optuna, name) for name, optuna in load_rungs(storage, study).items()}
     runs = ledger.runs(study)
-    names = list(rungs)
+    names, first = list(rungs), spec.rungs[0]
+    first_left = max((first.trials or 0) - counted(rungs[first.name], first.seeds[0]), 0)
     return {
         "study": study,
         "gpu_seconds": sum(run.gpu_seconds for run in runs),
+        "spending": spending_status(spec, runs, first_left, now),
         "rungs": [rung_status(name, rungs[name]) for name in names],
         "rank_correlations": [
             {"from": low, "to": high, **rank_correlation(rungs[low], rungs[high])}
@@ -42,13 +52,14 @@ def study_status(storage: Storage, ledger: Ledger, study: str) -> dict[str, Any]
 
 
 def rung_status(name: str, rows: Sequence[TrialRow]) -> dict[str, Any]:
-    """One rung: trials by status, the best feasible one, the Pareto front, every finished trial."""
-    best = best_feasible(rows)
+    """One rung: trials by status, the recipe that is most likely the best, the Pareto front, every finished trial."""
+    ranked = standings(rows)
     return {
         "rung": name,
         "trials": dict(sorted(Counter(row.status.value for row in rows).items())),
         "gpu_seconds": sum(row.gpu_seconds for row in rows),
-        "best": None if best is None else trial_facts(best),
+        "early_stop": early_stop_status(rows),
+        "best": trial_facts(ranked[0].row) | {"winner": ranked[0].facts()} if ranked else None,
         "pareto_front": [trial_facts(row) for row in pareto_front(rows)],
         "finished": [trial_facts(row) for row in rows if not row.is_open],
     }
@@ -63,50 +74,32 @@ def trial_facts(row: TrialRow) -> dict[str, Any]:
         "artifact_bytes": row.artifact_bytes,
         "seed": row.attributes.get("seed"),
         "promoted_from": row.attributes.get("promoted_from"),
+        "decision": row.attributes.get(ATTRIBUTE),
         "gpu_seconds": row.gpu_seconds,
         "reason": row.reason,
         "params": dict(row.params),
+        "solved": row.attributes.get("solved"),
     }
 
 
-def rank_correlation(low: Sequence[TrialRow], high: Sequence[TrialRow]) -> dict[str, Any]:
-    """Spearman's correlation of mean val_bpb over the recipes measured in both rungs; None for fewer than three.
-
-    A proxy that does not rank like the rung it feeds is not worth its GPU time.
-    """
-    low_scores, high_scores = mean_scores(low), mean_scores(high)
-    shared = sorted(low_scores.keys() & high_scores.keys())
-    if len(shared) < FEWEST_RANKED:
-        return {"recipes": len(shared), "spearman": None}
-    import scipy.stats  # takes a second, and few calls come this far
-
-    result: Any = scipy.stats.spearmanr([low_scores[key] for key in shared], [high_scores[key] for key in shared])
-    return {"recipes": len(shared), "spearman": float(result.statistic)}
-
-
-def mean_scores(rows: Sequence[TrialRow]) -> dict[str, float]:
-    """Mean measured val_bpb by recipe over its own runs, infeasible ones included: their score ranks as well as any."""
-    scores: dict[str, list[float]] = {}
-    for row in rows:
-        is_measured = row.status in {TrialStatus.FEASIBLE, TrialStatus.INFEASIBLE} and not row.is_copy
-        if row.val_bpb is not None and is_measured:
-            scores.setdefault(row.attributes["recipe_hash"], []).append(row.val_bpb)
-    return {key: sum(values) / len(values) for key, values in scores.items()}
-
-
 def rung_table(name: str, rows: Sequence[TrialRow], most: int = 5) -> Table:
-    """The best recipes of a rung, what they were promoted from and the params they were found by."""
+    """The recipes of a rung that are most likely the best, and why each is there."""
     table = Table(title=f"{name}: best of {sum(not row.is_open for row in rows)} trials", title_justify="left")
-    for column in ("trial", "val_bpb", "bytes", "seed", "from", "params"):
-        table.add_column(column, justify="right" if column in {"trial", "val_bpb", "bytes", "seed"} else "left")
-    for row in top_recipes(rows, most):
+    for column in ("trial", "val_bpb", "± noise", "seeds", "is best", "bytes"):
+        table.add_column(column, justify="right")
+    for column in ("from", "why", "params"):
+        table.add_column(column)
+    for one in standings(rows)[:most]:
         table.add_row(
-            str(row.number),
-            f"{row.val_bpb:.4f}",
-            f"{row.artifact_bytes:,}",
-            str(row.attributes.get("seed", "")),
-            str(row.attributes.get("promoted_from", "")),
-            describe_params(row.params),
+            str(one.row.number),
+            f"{one.mean:.4f}",
+            f"{one.standard_error:.4f}",
+            str(one.seeds),
+            f"{one.probability:.0%}",
+            f"{one.row.artifact_bytes:,}",
+            str(one.row.attributes.get("promoted_from", "")),
+            describe_decision(one.row),
+            describe_params(one.row.fields),
         )
     return table
 
@@ -126,10 +119,26 @@ def summary_lines(status: Mapping[str, Any]) -> list[str]:
         counts = ", ".join(f"{count} {name}" for name, count in rung["trials"].items()) or "no trial yet"
         front = ", ".join(str(one["trial"]) for one in rung["pareto_front"])
         lines.append(f"{rung['rung']}: {counts}" + (f"; Pareto front: trials {front}" if front else ""))
+        lines += [stops] if (stops := describe_early_stop(rung["early_stop"])) else []
+    lines += winner_lines(status["rungs"])
     for pair in status["rank_correlations"]:
-        value = "needs 3 shared recipes" if pair["spearman"] is None else f"{pair['spearman']:.2f}"
-        lines.append(f"rank correlation {pair['from']} to {pair['to']}: {value} ({pair['recipes']} recipes in both)")
-    lines.append(f"GPU-seconds spent (process-seconds on CPU): {status['gpu_seconds']:,.0f}")
+        lines.append(f"rank correlation {pair['from']} to {pair['to']}: {describe_correlation(pair)}")
+        lines += [warning] if (warning := correlation_warning(pair)) else []
+    lines += describe_spending(status["spending"])
     for run in status["running"]:
         lines.append(f"running: {run['rung']}/{run['trial']} on {run['host'] or 'no host yet'}, {run.get('phase', '')}")
     return lines
+
+
+def winner_lines(rungs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The recipe to submit: of the last rung that measured one."""
+    best = [(rung["rung"], rung["best"]) for rung in rungs if rung["best"] is not None]
+    if not best:
+        return []
+    rung, one = best[-1]
+    winner = one["winner"]
+    seeds = "1 seed" if winner["seeds"] == 1 else f"{winner['seeds']} seeds"
+    return [
+        f"winner: {rung}/{one['trial']}, val_bpb {winner['val_bpb']:.4f} ± {winner['standard_error']:.4f} by {seeds},"
+        f" the best with a probability of {winner['probability']:.0%}"
+    ]

@@ -25,7 +25,6 @@ Storage = RDBStorage
 DEFINITION = "definition"  # study attribute: canonical JSON of the study file
 SPEC = "spec"  # study attribute: JSON of the study file itself
 BUDGET = "budget"  # study attribute: JSON of the rung's budget
-STARTUP_TRIALS = 20
 _LOCK = 0xCADD1E + 1  # any number that no other program locks in this database, the ledger's next
 
 
@@ -180,29 +179,3 @@ def open_rung(storage: RDBStorage, name: str, objectives: Sequence[str]) -> optu
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             opened.set_metric_names(list(objectives))
     return opened
-
-
-def make_sampler(*, trials: int, slots: int, finished: int, seed: int | None, startup_trials: int | None) -> Any:
-    """The TPE of a rung.
-
-    A tree-structured estimator over groups: without groups, one trial outside the space (a named recipe) or one with a
-    conditional parameter missing would leave nothing to sample jointly.
-
-    Args:
-        trials: how many the rung is to have; few trials mean a short random start, so that TPE acts at all.
-        slots: runs in flight.
-        finished: trials that exist already; a restart must not repeat the first start's random draws.
-        seed: None draws one.
-        startup_trials: random trials before TPE acts; None chooses.
-    """
-    if startup_trials is None:
-        startup_trials = min(max(STARTUP_TRIALS, 2 * slots), max(4, trials // 4))
-    with warnings.catch_warnings():  # multivariate and group are called experimental since 2.2 and 2.8
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(
-            multivariate=True,
-            group=True,
-            constant_liar=True,
-            n_startup_trials=startup_trials,
-            seed=None if seed is None else (seed + 1_000_003 * finished) % 2**32,
-        )

@@ -72,6 +72,8 @@ class RungStudy:
         *,
         promoted_from: str | None = None,
         retry_of: int | None = None,
+        decision: Mapping[str, Any] | None = None,
+        solved: Mapping[str, Any] | None = None,
     ) -> None:
         """Have a recipe asked for before anything new is proposed.
 
@@ -79,8 +81,10 @@ class RungStudy:
             params: the point of the space that suggests recipe; empty where it is outside the space.
             promoted_from: rung/number of the trial it was promoted from.
             retry_of: number of the lost trial that it repeats.
+            decision: why it is in this rung; see search.decision.
+            solved: the field that was solved for its size; see search.solve.
         """
-        optional = {"promoted_from": promoted_from, "retry_of": retry_of}
+        optional = {"promoted_from": promoted_from, "retry_of": retry_of, "decision": decision, "solved": solved}
         attributes = {"recipe": _recipe_json(recipe), "recipe_hash": recipe_hash(recipe), "seed": seed}
         attributes |= {name: value for name, value in optional.items() if value is not None}
         self.optuna.enqueue_trial(dict(params), user_attrs=attributes)
@@ -129,7 +133,7 @@ class RungStudy:
         if isinstance(outcome, Measurement):
             self._tell_measurement(number, outcome)
         elif outcome.kind.is_caused_by_recipe:
-            predicted = attributes.get("predicted_bytes")
+            predicted = self.rows()[number].attributes.get("predicted_bytes")
             self.describe(number, failure=outcome.kind.value, reason=outcome.message)
             self._finish(number, TrialState.PRUNED, violations=failure_violations(outcome, predicted, self._limits))
         else:
@@ -230,6 +234,9 @@ def _status(trial: FrozenTrial) -> TrialStatus:
         case TrialState.COMPLETE:
             return TrialStatus.FEASIBLE
         case TrialState.PRUNED:
-            return TrialStatus.FAILED if "failure" in trial.user_attrs else TrialStatus.INFEASIBLE
+            failure = trial.user_attrs.get("failure")
+            if failure == FailureKind.STOPPED:
+                return TrialStatus.STOPPED
+            return TrialStatus.INFEASIBLE if failure is None else TrialStatus.FAILED
         case TrialState.FAIL:
             return TrialStatus.DUPLICATE if "copied_from" in trial.user_attrs else TrialStatus.LOST

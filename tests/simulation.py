@@ -75,6 +75,9 @@ def measured_by_recipe(run: Run, values: Mapping[str, Any]) -> Measurement | Fai
     )
 
 
+Curve = Callable[[Run, Mapping[str, Any]], Sequence[tuple[float, float]]]  # progress and training loss
+
+
 Behaviour = Callable[[Run, Mapping[str, Any]], Measurement | Failure | None]  # None: the worker is lost
 
 
@@ -84,7 +87,19 @@ class Worker:
 
     run: Run
     outcome: Measurement | Failure | None
+    started_at: float
     ends_at: float
+    curve: Sequence[tuple[float, float]] = ()
+
+    def progress(self, now: float) -> dict[str, Any]:
+        """How far it is; the part of its curve that it has come to is in its events."""
+        share = 0.5 if not self.curve else (now - self.started_at) / (self.ends_at - self.started_at)
+        seen = [point for point in self.curve if point[0] <= share]
+        events = [{"event": "TrainStep", "progress": at, "train_loss": loss} for at, loss in seen]
+        if events:
+            (self.run.folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+        loss = {"train_loss": seen[-1][1]} if seen else {}
+        return {"phase": "train", "step": 3, "progress": share, **loss}
 
 
 @dataclass
@@ -93,6 +108,7 @@ class World:
 
     slots: int = 2
     behaviour: Behaviour = measured_by_recipe
+    curve: Curve | None = None  # of a run; without one, runs report no loss
     run_seconds: float = RUN_SECONDS
     now: float = 1_000_000.0
     workers: dict[str, Worker] = field(default_factory=dict[str, Worker])
@@ -124,7 +140,9 @@ class FakeRunner:
         values = json.loads((run.folder / "train_gpt.py").read_bytes())
         assert self.ledger.start(run.run_id, "worker", 17, "fake", self.world.now)
         outcome = self.world.behaviour(run, values)
-        self.world.workers[run.run_id] = Worker(run, outcome, self.world.now + self.world.run_seconds)
+        curve = self.world.curve(run, values) if self.world.curve else ()
+        ends_at = self.world.now + self.world.run_seconds
+        self.world.workers[run.run_id] = Worker(run, outcome, self.world.now, ends_at, curve)
         self.world.submitted.append(run)
         self.mine.add(run.run_id)
         self.world.in_flight_peak = max(self.world.in_flight_peak, len(self.world.workers))
@@ -160,12 +178,14 @@ def step_workers(
                 del world.workers[run_id]
             continue
         if world.now < worker.ends_at:
-            progress = {"phase": "train", "step": 3, "progress": 0.5}
+            progress = worker.progress(world.now)
             ledger.beat(run_id, progress, world.now)
             if reports is not None and mine is not None and run_id in mine:
                 reports.append(Progress(run_id=run_id, values=progress))
             continue
         del world.workers[run_id]
+        if isinstance(worker.outcome, Measurement):
+            worker.progress(worker.ends_at)
         write_outputs(worker.run.folder, worker.outcome)
         ledger.finish(run_id, worker.outcome, world.run_seconds, world.now)
         if reports is not None and mine is not None and run_id in mine:

@@ -16,13 +16,20 @@ class FailureKind(StrEnum):
     DEADLINE = "deadline"  # still running when its time was up
     ARTIFACT = "artifact"  # the weight file did not read back as it was written
     MACHINE = "machine"  # process, worker, node or disk went away
+    STOPPED = "stopped"  # the search saw from its curve that it would not be among the best
     CANCELLED = "cancelled"  # the user asked for it
     BUG = "bug"  # an exception nobody expected
 
     @property
     def is_caused_by_recipe(self) -> bool:
         """True where the same recipe would fail again, so the sampler should learn to avoid it."""
-        return self in {FailureKind.DIVERGED, FailureKind.OUT_OF_MEMORY, FailureKind.OVERSIZE, FailureKind.CONFIG}
+        return self in {
+            FailureKind.CONFIG,
+            FailureKind.DIVERGED,
+            FailureKind.OUT_OF_MEMORY,
+            FailureKind.OVERSIZE,
+            FailureKind.STOPPED,
+        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

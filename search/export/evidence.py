@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from search.bundle import bundle
+from search.correlation import rank_correlation
 from search.errors import SubmissionError
 from search.export.claim import Claim, Entry, LeftOut, Origin, RankCorrelation, SeedRun
 from search.ledger import Ledger
-from search.promote import top_recipes
 from search.spec_parts import Limits
-from search.status import rank_correlation
 from search.store import Storage, load_rungs, stored_definition
 from search.study import read_rows
 from search.trials import TrialRow, TrialStatus
+from search.winner import standings
 from trainer.config import Budget
 from trainer.result import Measurement
 
@@ -26,7 +26,7 @@ def claim_of(
 
     Args:
         rung: None takes the last rung that has a measured trial.
-        number: None takes the rung's best recipe.
+        number: None takes the recipe that is most likely the rung's best.
 
     Raises:
         StoreError: there is no such study.
@@ -95,8 +95,9 @@ def search_facts(
         "lost": [lost_line(row) for row in same if row.status is TrialStatus.LOST],
         "num_recipes": num_measured_recipes(rows_of[same[0].rung]),
         "rank_correlations": [
-            RankCorrelation(low=low, high=high, **rank_correlation(rows_of[low], rows_of[high]))
+            RankCorrelation(low=low, high=high, recipes=pair["recipes"], spearman=pair["spearman"])
             for low, high in itertools.pairwise(rows_of)
+            for pair in [rank_correlation(rows_of[low], rows_of[high])]
         ],
     }
 
@@ -137,10 +138,10 @@ def chosen_trial(rows: Sequence[TrialRow], rung: str, number: int | None) -> Tri
         SubmissionError: it does not exist, is not feasible, or was never run itself.
     """
     if number is None:
-        best = top_recipes(rows, 1)
+        best = standings(rows)
         if not best:
             raise SubmissionError(f"rung {rung}: expected a feasible trial to submit, got {best_of_none(rows)}")
-        return best[0]
+        return best[0].row
     if not 0 <= number < len(rows):
         raise SubmissionError(f"rung {rung}: trial must be 0 to {len(rows) - 1}, got {number}")
     row = rows[number]

@@ -22,9 +22,10 @@ from simulation import measurement
 
 from search.dashboard import Server, ShownStorage, application, serve
 from search.errors import RunnerError, StoreError
+from search.notes import write_note
 from search.spec_parts import Limits
 from search.store import open_artifacts, open_rung, open_storage
-from search.study import RungStudy
+from search.study import RungStudy, read_rows
 from spaces.recipes import named_recipe
 from trainer.result import Failure, FailureKind, Measurement
 
@@ -147,6 +148,16 @@ def test_infeasible_trials_show_what_they_measured(dashboard: Dashboard) -> None
 def test_best_is_never_infeasible(dashboard: Dashboard) -> None:
     assert numbers(dashboard.study("both")["best_trials"]) == PARETO
     assert numbers(dashboard.study("score")["best_trials"]) == (BEST,)
+
+
+def test_a_note_says_who_is_most_likely_the_best(dashboard: Dashboard) -> None:
+    assert dashboard.study("none")["note"] == {"version": 0, "body": ""}
+    study = optuna.load_study(study_name="score/proxy", storage=open_storage(dashboard.url))
+    for _ in range(2):  # the second time nothing has changed
+        write_note(study, read_rows(study, "proxy"))
+    note = dashboard.study("score")["note"]
+    assert note["version"] == 1
+    assert note["body"].startswith(f"Most likely the best: trial {BEST}\n")
 
 
 def test_nothing_is_best_where_nothing_is_feasible(dashboard: Dashboard) -> None:

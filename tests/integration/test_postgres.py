@@ -188,5 +188,5 @@ def test_the_quickstarts_first_rung_runs_on_it(postgres_url: str, quickstart_dat
     proxy, full = json.loads(caddie(tmp_path, "status", "quickstart", "--json", "--storage", postgres_url))["rungs"]
     assert sum(proxy["trials"].values()) == 2
     assert proxy["best"]["val_bpb"] < 4.5
-    assert full["trials"] == {"queued": 1}
+    assert full["trials"] == {}, "what goes on is decided when it may start"
     assert not (tmp_path / "caddie.db").exists()

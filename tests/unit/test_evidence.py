@@ -84,7 +84,7 @@ def test_the_search_is_told_as_status_tells_it(tmp_path: Path) -> None:
     ]
     sim = finished(tmp_path, rungs=rungs)
     claim = claim_of(sim.storage, sim.ledger, "sim", ENTRY)
-    status = study_status(sim.storage, sim.ledger, "sim")
+    status = study_status(sim.storage, sim.ledger, "sim", sim.world.now)
     (pair,), (told,) = claim.origin.rank_correlations, status["rank_correlations"]
     assert (pair.low, pair.high, pair.recipes) == ("proxy", "full", 4)
     assert pair.spearman == told["spearman"] is not None

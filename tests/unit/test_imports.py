@@ -43,7 +43,15 @@ LIBRARIES = (
 # Libraries that only these modules may import. None of search may import torch: the driver needs none.
 OWNERS = {
     "torch": ("trainer.*",),
-    "optuna": ("search.study", "search.store", "search.loop", "search.promote", "search.dashboard"),
+    "optuna": (
+        "search.study",
+        "search.store",
+        "search.loop",
+        "search.promote",
+        "search.dashboard",
+        "search.notes",
+        "search.sampler*",
+    ),
     "optuna_dashboard": ("search.dashboard",),
     "sqlalchemy": ("search.database", "search.ledger", "search.store", "search.dashboard", "search.migrations.*"),
     "alembic": ("search.database", "search.ledger", "search.migrations.*"),

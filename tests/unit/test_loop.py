@@ -10,7 +10,7 @@ from simulation import FakeRunner, Machine, World, failure, make_spec, measured_
 
 from search.errors import RunnerError, SpecError
 from search.ledger import LEASE_SECONDS, Driver, RunRecord, RunState
-from search.plan import counted
+from search.plan import MAX_CONTRADICTIONS, counted
 from search.promote import best_feasible, pareto_front
 from search.run import Finished, Progress, Run
 from search.services import Brake
@@ -234,8 +234,17 @@ def test_contradictory_values_are_told_without_a_run(tmp_path: Path) -> None:
     rows = sim.rows("proxy")
     bad = [row for row in rows if row.params.get("model.num_heads") == "7"]
     assert bad and all(row.failure is FailureKind.CONFIG and "num_heads" in row.reason for row in bad)
-    assert len(rows) == 8 and len(sim.world.submitted) == 8 - len(bad)
+    assert counted(rows, 1337) == len(sim.world.submitted) == 8, "others were asked for instead"
     assert all(f"trial_finished proxy {row.number} failed" in sim.observer.heard for row in bad)
+
+
+def test_a_space_of_contradictions_comes_to_an_end(tmp_path: Path) -> None:
+    """The base runs; then twenty proposals are replaced, and each further one uses up a trial."""
+    space = {"params": {"model.num_heads": {"choices": [7]}, "optim.matrix_lr": {"low": 0.01, "high": 0.1}}}
+    sim = machine(tmp_path, space=space, rungs=one_rung(4))
+    assert sim.run(Brake(trials_left=4)).settled == ("proxy",)
+    assert statuses(sim.rows("proxy")) == ["feasible"] + ["failed"] * (MAX_CONTRADICTIONS + 3)
+    assert len(sim.world.submitted) == 1
 
 
 def test_a_recipe_predicted_oversize_is_told_without_a_run(tmp_path: Path) -> None:
@@ -269,6 +278,8 @@ def test_equal_recipes_run_once(tmp_path: Path) -> None:
 def test_infeasible_is_never_best_and_never_promoted(tmp_path: Path) -> None:
     world = World(behaviour=Script(measurement(val_bpb=0.5, artifact_bytes=17_000_000), DIVERGED))
     sim = machine(tmp_path, world)
+    base = sim.spec.base_recipe()
+    sim.predict_bytes = lambda recipe, code_bytes, rows: 17_000_000 if recipe == base else 0
     sim.run()
     rows = sim.rows("proxy")
     best = best_feasible(rows)

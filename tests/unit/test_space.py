@@ -1,90 +1,18 @@
-"""Spaces: suggest and fix undo each other on Optuna's own trials, and the ready families reach every field."""
+"""Spaces: suggest and fix undo each other on Optuna's own trials."""
 
-from collections.abc import Callable
-from enum import Enum
 from typing import Any
 
 import optuna
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from optuna.trial import FixedTrial
 
-from search.spec import FAMILIES
-from spaces.fields import get_value, plain_type, recipe_paths, set_values
-from spaces.recipes import named_recipe
+from spaces.fields import get_value, set_values
 from spaces.space import Choice, Integer, Param, Real, Space, SpaceError
 from trainer.config import Recipe
 from trainer.errors import ConfigError
-from trainer.model_config import ModelConfig
-from trainer.store_config import ClipRule, Compressor, GptqConfig, Layout, QuantConfig
+from trainer.model_config import ModelConfig, SmearConfig, SmearForm
+from trainer.store_config import ClipRule, Compressor, GptqConfig, QuantConfig
 from trainer.train_config import EmaConfig
-
-WHOLE = Space(tuple(param for params in FAMILIES.values() for param in params()))
-
-UNSEARCHED = {"model.vocab_size": "needs a dataset of its own"}
-
-
-def test_a_family_reaches_every_field() -> None:
-    searched = {param.path for param in WHOLE.params}
-    assert set(recipe_paths()) - searched == set(UNSEARCHED)
-
-
-def test_every_member_of_every_enum_is_an_option() -> None:
-    domains = {param.path: param.domain for param in WHOLE.params}
-    enums = {path: kind for path, hint in recipe_paths().items() if issubclass(kind := plain_type(hint), Enum)}
-    assert len(enums) > 10
-    for path, kind in enums.items():
-        domain = domains[path]
-        assert isinstance(domain, Choice)
-        assert set(domain.options.values()) == set(kind), path
-
-
-@pytest.mark.parametrize("params", FAMILIES.values(), ids=FAMILIES.keys())
-def test_each_family_holds_the_naive_baseline(params: Callable[[], tuple[Param, ...]]) -> None:
-    space = Space(params())
-    assert space.suggest(FixedTrial(space.fix(Recipe(), Recipe())), Recipe()) == Recipe()
-
-
-# The domains of which other systems are points; their bases differ in the vocabulary only.
-@pytest.mark.parametrize("name", ["lower_lr", "baseline_ema", "baseline_int6", "pr163", "record_1493", "record_1855"])
-def test_the_space_holds_named_recipes(name: str) -> None:
-    recipe = named_recipe(name)
-    base = set_values(Recipe(), {"model.vocab_size": recipe.model.vocab_size})
-    assert WHOLE.suggest(FixedTrial(WHOLE.fix(recipe, base)), base) == recipe
-
-
-def test_every_end_and_option_of_the_families_is_valid() -> None:
-    base = set_values(Recipe(), {"schedule.train_batch_tokens": 786_432, "quant.gptq": {}})
-    for param in WHOLE.params:
-        match param.domain:
-            case Choice(options):
-                values = list(options.values())
-            case Real(low, high) | Integer(low, high):
-                values = [low, high]
-        for value in values:
-            set_values(base, {param.path: value})
-
-
-@settings(deadline=None, max_examples=50)
-@given(st.integers(0, 2**31), st.sampled_from(["naive_baseline", "pr122", "record_162", "record_1855"]))
-def test_every_suggestion_is_valid_and_fix_undoes_it(seed: int, base_name: str) -> None:
-    base = named_recipe(base_name)
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-    trial = study.ask()
-    recipe = WHOLE.suggest(trial, base)
-    assert WHOLE.fix(recipe, base) == pytest.approx(trial.params)
-    assert WHOLE.suggest(FixedTrial(WHOLE.fix(recipe, base)), base) == recipe
-
-
-def test_suggestions_reach_what_conditions_guard() -> None:
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    recipes = [WHOLE.suggest(study.ask(), Recipe()) for _ in range(100)]
-    for path in ("model.loop", "model.parallel", "swa", "qat", "evaluation.sgd", "evaluation.lora", "quant.gptq"):
-        assert 10 <= sum(get_value(recipe, path) is not None for recipe in recipes) <= 90, path
-    assert {recipe.layout for recipe in recipes} == set(Layout)
-    looped_lanes = [r for r in recipes if r.model.loop and r.model.parallel]
-    assert looped_lanes
 
 
 def test_trials_store_labels_of_choices() -> None:
@@ -114,6 +42,57 @@ def test_where_a_condition_does_not_hold_a_field_takes_its_default_or_another_va
     assert (hessian.quant.gptq, hessian.quant.hessian_clip) == (GptqConfig(damping=0.25), 0.15)
     with pytest.raises(SpaceError, match=r"quant\.gptq: must be .*0\.25.* where it is not searched, got .*0\.5"):
         space.fix(set_values(hessian, {"quant.gptq.damping": 0.5}), base)
+
+
+def test_a_field_of_a_sub_config_takes_its_other_value_only_where_the_sub_config_is_on() -> None:
+    space = Space(
+        (
+            Param("model.smear", Choice({"off": None, "on": SmearConfig()})),
+            Param("model.smear.form", Choice.of(*SmearForm), when=_has_ema, otherwise=SmearForm.RESIDUAL),
+        )
+    )
+    assert space.suggest(FixedTrial({"model.smear": "off"}), Recipe()) == Recipe()
+    on = space.suggest(FixedTrial({"model.smear": "on"}), Recipe())
+    assert on.model.smear == SmearConfig(form=SmearForm.RESIDUAL)
+    assert space.fix(on, Recipe()) == {"model.smear": "on"}
+    alone = Space((space.params[1],))
+    assert alone.suggest(FixedTrial({}), Recipe()) == Recipe()
+
+
+def test_a_suggested_value_is_snapped_to_one_that_stays() -> None:
+    def to_tenths(recipe: Recipe, value: float) -> float:
+        return round(value, 1) + recipe.ema.start_fraction if recipe.ema else round(value, 1)
+
+    space = Space(
+        (
+            Param("schedule.lr_floor", Real(0.0, 1.0), snap=to_tenths),
+            Param("ema", Choice({"off": None, "on": EmaConfig(start_fraction=0.5)})),
+        )
+    )
+    snapped = space.suggest(FixedTrial({"schedule.lr_floor": 0.123, "ema": "off"}), Recipe())
+    assert snapped.schedule.lr_floor == 0.1
+    assert space.suggest(FixedTrial(space.fix(snapped, Recipe())), Recipe()) == snapped
+    on = space.suggest(FixedTrial({"schedule.lr_floor": 0.123, "ema": "on"}), Recipe())
+    assert on.schedule.lr_floor == 0.6  # it saw what was suggested without a condition
+    with pytest.raises(SpaceError, match=r"schedule\.lr_floor: must be 0\.1 .*, got 0\.123"):
+        space.fix(set_values(Recipe(), {"schedule.lr_floor": 0.123}), Recipe())
+
+
+def test_another_domain_keeps_the_condition_unless_that_would_set_a_value_outside_of_it() -> None:
+    param = Param("quant.matrix_bits", Integer(4, 8), when=_has_ema, otherwise=6)
+    narrow, other = param.over(Integer(5, 6)), param.over(Integer(7, 8))
+    assert (narrow.domain, narrow.when, narrow.otherwise) == (Integer(5, 6), _has_ema, 6)
+    assert (other.domain, other.when, other.otherwise) == (Integer(7, 8), None, None)
+    assert Param("swa", Choice.of(None, {}), when=_has_ema).over(Choice.of({})).when is None
+    field = Param("ema.start_fraction", Real(0.0, 1.0), when=_has_ema)
+    assert field.over(Real(0.5, 1.0)).when is _has_ema  # it has no value where its part is off
+    snapped = Param("schedule.lr_floor", Real(0.0, 1.0), snap=lambda _, value: round(value, 1))
+    assert snapped.over(Real(0.0, 0.5)).snap is snapped.snap
+    assert snapped.over(Choice.of(0.25)).snap is None
+
+
+def _has_ema(recipe: Recipe) -> bool:
+    return recipe.ema is not None
 
 
 def test_a_condition_sees_what_was_suggested() -> None:

@@ -14,7 +14,7 @@ from search import spec_parts
 from search.errors import SpecError
 from search.shapes import num_parameters
 from search.spec import FAMILIES, StudySpec, definition_differences, load_spec
-from spaces.fields import get_value
+from spaces.fields import get_value, set_values
 from spaces.recipes import NAMES, named_recipe
 from spaces.space import Choice, Integer, Real
 from trainer.config import Budget
@@ -89,6 +89,22 @@ def test_own_params_replace_a_familys(tmp_path: Path) -> None:
     assert [param.domain for param in matches] == [Integer(2, 4)]
 
 
+def test_own_params_keep_a_familys_condition(tmp_path: Path) -> None:
+    spec = load(tmp_path, GOOD.replace("[quantization]", "[golf]").replace("ema:", "swa:"))
+    space, base = spec.build_space(), spec.base_recipe()
+    with_ema = set_values(base, {"ema": {}})
+    assert "swa" in space.fix(base, base)
+    assert "swa" not in space.fix(with_ema, base)
+
+
+def test_a_named_recipe_in_the_queue_has_the_bases_vocabulary(tmp_path: Path) -> None:
+    text = GOOD.replace("model.num_layers: 3", "model.vocab_size: 4096").replace("baseline_int6", "record_1855")
+    spec = load(tmp_path, text)
+    assert spec.queued_recipes()[1] == set_values(named_recipe("record_1855"), {"model.vocab_size": 4096})
+    own = text.replace("record_1855", "record_1855\n    set: {model.vocab_size: 512}")
+    assert load(tmp_path, own).queued_recipes()[1].model.vocab_size == 512
+
+
 def test_null_and_empty_mappings_choose_a_sub_config(tmp_path: Path) -> None:
     text = GOOD.replace("[quantization]", "[]").replace(
         "ema: {choices: [null, {}]}", "ema: {choices: [null, {start_fraction: 0.5}]}"
@@ -98,6 +114,18 @@ def test_null_and_empty_mappings_choose_a_sub_config(tmp_path: Path) -> None:
     assert labels == [3, 0.04, "null"]
     on = FixedTrial({"model.num_layers": 3, "optim.matrix_lr": 0.04, "ema": '{"start_fraction": 0.5}'})
     assert spec.build_space().suggest(on, spec.base_recipe()).ema == EmaConfig(start_fraction=0.5)
+
+
+def test_early_stop_is_on_and_null_is_off(tmp_path: Path) -> None:
+    assert load(tmp_path, GOOD).early_stop == spec_parts.EarlyStopSpec()
+    assert load(tmp_path, GOOD + "early_stop: null\n").early_stop is None
+    off = load(tmp_path, GOOD + "early_stop: null\n")
+    assert StudySpec.model_validate_json(off.to_json()).early_stop is None
+
+
+def test_what_a_study_may_cost_is_no_part_of_what_its_results_mean(tmp_path: Path) -> None:
+    more = GOOD + "early_stop: {level: 0.1}\nspend: {hours: 3, prices: {H100: 2.5}}\n"
+    assert load(tmp_path, more).definition() == load(tmp_path, GOOD).definition()
 
 
 MISTAKES = [
@@ -114,6 +142,13 @@ MISTAKES = [
     ("trials: 10", "trials: 10\n    promote: 1", ":22: rungs[0].promote: must be left out of the first rung, got 1"),
     ("promote: 2", "trials: 2", ":24: rungs[1].trials: must be left out of a later rung, got 2"),
     ("    promote: 2\n", "", ":22: rungs[1].promote: must be given for a later rung, got nothing"),
+    ("name: tiny", "name: tiny\nearly_stop: {level: 1}", ":2: early_stop.level: must be less than 0.5, got 1"),
+    ("name: tiny", "name: tiny\nspend: {gpu_hours: 0}", ":2: spend.gpu_hours: must be greater than 0, got 0"),
+    (
+        "name: tiny",
+        "name: tiny\nspend: {dollars: 9, prices: {any: 1}}",
+        ":2: spend.prices: must have H100, for rung full, got any",
+    ),
     ("promote: 2", "promote: 11", ":24: rungs[1].promote: must be at most the 10 trials of rung proxy, got 11"),
     ("name: full", "name: proxy", ":22: rungs[1].name: must be another name than the other rungs', got proxy"),
     ("seeds: [1, 2]", "seeds: [1, 1]", ":25: rungs[1].seeds: must be different seeds, got [1, 1]"),
@@ -156,6 +191,11 @@ MISTAKES = [
         "[quantization]",
         "[quantisation]",
         ":5: space.include[0]: must be one of .* (did you mean quantization?), got quant",
+    ),
+    (
+        "[quantization]",
+        "[golf, shape]",
+        ":5: space.include[1]: must be left out, since golf has all of it, got shape",
     ),
     ("[quantization]", "[shape, shape]", ":5: space.include[1]: must be named once, got shape again"),
     (

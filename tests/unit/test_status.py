@@ -2,7 +2,16 @@
 
 from typing import Any
 
-from search.status import mean_scores, rank_correlation
+import pytest
+
+from search.correlation import (
+    correlate,
+    correlation_warning,
+    describe_correlation,
+    mean_scores,
+    rank_correlation,
+    ranks,
+)
 from search.trials import TrialRow, TrialStatus
 
 
@@ -32,5 +41,27 @@ def test_a_recipe_scores_the_mean_of_its_own_runs() -> None:
 def test_rungs_are_compared_on_the_recipes_they_share() -> None:
     low = [row(recipe, score) for recipe, score in zip("abcd", (1.0, 1.1, 1.2, 1.3), strict=True)]
     high = [row(recipe, score) for recipe, score in zip("cab", (0.7, 0.8, 0.9), strict=True)]
-    assert rank_correlation(low, high) == {"recipes": 3, "spearman": -0.5}
-    assert rank_correlation(low, high[:2]) == {"recipes": 2, "spearman": None}
+    pair = rank_correlation(low, high)
+    assert (pair["recipes"], pair["spearman"], pair["kendall"]) == (3, -0.5, pytest.approx(-1 / 3))
+    assert rank_correlation(low, high[:2]) == {"recipes": 2, "spearman": None, "kendall": None, "interval": None}
+
+
+def test_the_interval_is_narrow_for_many_recipes_and_wide_for_few() -> None:
+    scores = [float(number) for number in range(40)]
+    noisy = [score + 6 * (-1) ** place for place, score in enumerate(scores)]
+    few, many = correlate(scores[:6], noisy[:6]), correlate(scores, noisy)
+    assert many["interval"][0] > 0.7 > few["interval"][0]
+    assert many["interval"][0] < many["spearman"] < many["interval"][1] <= 1
+    assert correlate(scores[:4], scores[:4])["interval"] is not None, "the same order in both"
+
+
+def test_a_proxy_that_does_not_rank_is_warned_of_once_there_is_enough_to_say_so() -> None:
+    scores = [float(number) for number in range(8)]
+    names = {"from": "proxy", "to": "full"}
+    good = {**names, "recipes": 8, **correlate(scores, scores)}
+    bad = {**names, "recipes": 8, **correlate(scores, scores[4:] + scores[:4])}
+    few = {**names, "recipes": 5, **correlate(scores[:5], scores[4::-1])}
+    assert [ranks(pair) for pair in (good, bad, few)] == [True, False, None]
+    assert correlation_warning(good) == correlation_warning(few) == ""
+    assert "Give proxy a longer budget" in correlation_warning(bad)
+    assert describe_correlation(good) == "1.00, 90% interval 1.00 to 1.00; Kendall 1.00 (8 recipes in both)"

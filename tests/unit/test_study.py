@@ -17,12 +17,12 @@ from simulation import failure, make_spec, measurement
 from search.errors import RunnerError, SpecError, StoreError
 from search.limits import CONSTRAINTS, failure_violations, measured_violations
 from search.promote import best_feasible, pareto_front
-from search.spec_parts import Limits
+from search.sampler import make_sampler
+from search.spec_parts import Limits, SamplerSpec
 from search.store import (
     check_definition,
     define_rung,
     load_rungs,
-    make_sampler,
     open_artifacts,
     open_rung,
     open_storage,
@@ -144,9 +144,21 @@ def test_a_failure_of_the_recipe_is_pruned_and_teaches(make: Make, kind: Failure
     number = ask(rung)
     rung.tell(number, failure(kind, "too much"))
     row = rung.rows()[number]
-    assert (row.status, row.failure, row.reason) == (TrialStatus.FAILED, kind, "too much")
+    status = TrialStatus.STOPPED if kind is FailureKind.STOPPED else TrialStatus.FAILED
+    assert (row.status, row.failure, row.reason) == (status, kind, "too much")
     assert set(row.violations) == set(CONSTRAINTS)
     assert rung.optuna.trials[number].state is TrialState.PRUNED
+
+
+@pytest.mark.parametrize(("predicted", "violation"), [(8_000_000, -0.5), (24_000_000, 0.5)])
+def test_of_a_stopped_run_only_its_predicted_bytes_are_told(make: Make, predicted: int, violation: float) -> None:
+    rung = make()
+    number = ask(rung)
+    rung.describe(number, predicted_bytes=predicted)
+    rung.tell(number, failure(FailureKind.STOPPED, "behind"))
+    row = make().rows()[number]
+    assert (row.status, row.values, row.val_bpb) == (TrialStatus.STOPPED, (), None)
+    assert row.violations == {"artifact_bytes": violation, "train_seconds": 0.0, "eval_seconds": 0.0}
 
 
 @pytest.mark.parametrize("kind", MACHINE_KINDS)
@@ -311,7 +323,7 @@ def test_another_definition_is_refused_by_the_key_that_differs(url: str) -> None
 
 def test_one_trial_outside_the_space_leaves_tpe_its_joint_model(make: Make) -> None:
     rung = make()
-    rung.optuna.sampler = make_sampler(trials=8, slots=1, finished=0, seed=1, startup_trials=2)
+    rung.optuna.sampler = make_sampler(SamplerSpec(seed=1, startup_trials=2), trials=8, slots=1, finished=0)
     for index in range(6):
         rung.tell(ask(rung), measurement(val_bpb=1.0 + index))
     rung.queue(set_values(Recipe(), {"model.num_layers": 2}), 1, {})
@@ -323,7 +335,8 @@ def test_one_trial_outside_the_space_leaves_tpe_its_joint_model(make: Make) -> N
 @settings(max_examples=25)
 @given(trials=st.integers(1, 500), slots=st.integers(1, 64))
 def test_the_random_start_is_short_in_small_studies(trials: int, slots: int) -> None:
-    sampler = make_sampler(trials=trials, slots=slots, finished=0, seed=1, startup_trials=None)
-    startup = sampler._n_startup_trials
+    sampler = make_sampler(SamplerSpec(), trials=trials, slots=slots, finished=0).inner
+    assert isinstance(sampler, optuna.samplers.TPESampler)
+    startup = sampler._n_startup_trials  # pyright: ignore[reportPrivateUsage]
     assert 4 <= startup <= max(4, trials // 4)
     assert startup <= max(20, 2 * slots)
