@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import optuna
-from bench.search_game import DEAREST, Played, Report, Values, dear_seconds, sampled_seconds
+from bench.search_game import DEAREST, Played, Report, Values, sampled_seconds
 from bench.search_world import SurrogateRunner, packed
 from bench.surrogate_space import ARTIFACT_CAP, BASE, BUDGETS, EVAL_TOKENS, TRAIN_TOKENS, values_of
 from optuna.storages import InMemoryStorage
@@ -101,7 +101,7 @@ def rungs(plan: Plan, budget: float) -> list[dict[str, Any]]:
     short = max(round((1 - plan.dear_share) * budget / sampled_seconds(plan.proxy)), 1)
     return [
         {"name": PROXY, "budget": budget_of(plan.proxy), "trials": short},
-        {"name": DEAR, "budget": budget_of(DEAREST), "promote": dear},
+        {"name": DEAR, "budget": budget_of(DEAREST), "promote": min(dear, short)},
     ]
 
 

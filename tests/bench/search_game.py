@@ -85,6 +85,11 @@ def nothing() -> float:
     return median(outcome.val_bpb for outcome in sampled_truths() if is_within(outcome))
 
 
+def feasible_share() -> float:
+    """How many random recipes keep the cap."""
+    return fmean(map(is_within, sampled_truths()))
+
+
 @cache
 def sampled_seconds(fidelity: int) -> float:
     """What a run of a random recipe takes on average. Budgets are multiples of that of a dear run."""

@@ -1,11 +1,11 @@
 """Strategies that are Optuna alone: random search, its TPE on dear runs only, and its Hyperband."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
 import optuna
-from bench.search_game import DEAREST, Gpus, Played, Report, is_within, seconds_of, surrogate
+from bench.search_game import DEAREST, Gpus, Played, Report, Values, is_within, seconds_of, surrogate
 from bench.surrogate import Outcome
 from bench.surrogate_space import ARTIFACT_CAP, BASE, SPACE, TRAIN_TOKENS
 from optuna.pruners import HyperbandPruner, NopPruner
@@ -19,6 +19,12 @@ BYTES_PENALTY = 10.0  # bits per byte for being over the cap by as much as the c
 def penalised(outcome: Outcome) -> float:
     """The score with bytes over the cap as a penalty, for strategies that know no constraints: 1 % over costs 0.1."""
     return outcome.val_bpb + BYTES_PENALTY * max(outcome.artifact_bytes / ARTIFACT_CAP - 1, 0.0)
+
+
+def more_seconds(values: Values, fidelity: int, seed: int) -> float:
+    """What a run takes more than that of the fidelity before."""
+    longer, shorter = (surrogate().outcome(values, one, seed) for one in (fidelity, fidelity - 1))
+    return max(seconds_of(longer) - seconds_of(shorter), 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +61,15 @@ class SingleFidelity:
 class Hyperband:
     """Optuna's Hyperband over its TPE, from the cheapest fidelity to the dearest, with its defaults.
 
-    A trial that goes on costs a run of the next fidelity. Pruners know no constraints: the score is penalised.
+    A trial that goes on pays for what the longer run takes more. Pruners know no constraints: the score is penalised.
     """
 
     first_fidelity = 0
 
-    def __init__(self, sampler: optuna.samplers.BaseSampler) -> None:
+    def __init__(self, sampler: optuna.samplers.BaseSampler, seed: int) -> None:
         pruner = HyperbandPruner(min_resource=1, max_resource=REDUCTION**DEAREST, reduction_factor=REDUCTION)
-        self.study = optuna.create_study(sampler=sampler, pruner=pruner)
+        name = f"hyperband {seed}"  # it decides which trial is in which bracket
+        self.study = optuna.create_study(sampler=sampler, pruner=pruner, study_name=name)
         self._fits: dict[int, bool] = {}
 
     def take(self, step: Step) -> bool:
@@ -104,9 +111,9 @@ def play(strategy: Strategy, in_flight: int, budget: float, seed: int) -> Played
 def results(strategy: Strategy, gpus: Gpus[Step], seed: int) -> Iterator[Step]:
     """Each run's end, after the strategy has heard of it."""
 
-    def start(trial: Trial, fidelity: int) -> None:
-        outcome = surrogate().outcome(trial.params, fidelity, seed)
-        gpus.start(Step(trial, fidelity, outcome), seconds_of(outcome))
+    def start(trial: Trial, fidelity: int, *, is_resumed: bool = False) -> None:
+        step = Step(trial, fidelity, surrogate().outcome(trial.params, fidelity, seed))
+        gpus.start(step, more_seconds(trial.params, fidelity, seed) if is_resumed else seconds_of(step.outcome))
 
     while True:
         while gpus.has_room:
@@ -117,7 +124,7 @@ def results(strategy: Strategy, gpus: Gpus[Step], seed: int) -> Iterator[Step]:
         if step is None:
             return
         if strategy.take(step):
-            start(step.trial, step.fidelity + 1)
+            start(step.trial, step.fidelity + 1, is_resumed=True)
         yield step
 
 
@@ -133,7 +140,4 @@ def tpe(in_flight: int, budget: float, seed: int) -> Played:
 
 def hyperband(in_flight: int, budget: float, seed: int) -> Played:
     """Optuna's Hyperband over its default sampler."""
-    return play(Hyperband(TPESampler(seed=seed)), in_flight, budget, seed)
-
-
-Player = Callable[[int, float, int], Played]
+    return play(Hyperband(TPESampler(seed=seed), seed), in_flight, budget, seed)

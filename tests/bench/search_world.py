@@ -6,19 +6,19 @@ that early stop reads what it would read of a real run.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from statistics import median
 
-from bench.search_game import DEAREST, Meter, sampled_truths, seconds_of, surrogate
+from bench.search_game import Meter, sampled_truths, seconds_of, surrogate
 from bench.surrogate import Outcome
 from bench.surrogate_space import BUDGETS, CURVE_POINTS, TRAIN_TOKENS, values_of
-from simulation import FakeRunner, World, measurement, write_outputs
+from simulation import FakeRunner, World, measurement
 
 from search.ledger import Ledger
 from search.run import CODE_FILE, EVENTS_FILE, Finished, Progress, Run
 from trainer.config import Budget, Recipe
-from trainer.result import Failure, FailureKind, Measurement
+from trainer.result import Failure, Measurement
 
 FIRST_POINT = 4  # eighth of a run from which on the driver looks at its curve: no rule stops a run before
 
