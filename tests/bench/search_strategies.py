@@ -56,6 +56,7 @@ ABLATIONS: Mapping[str, Player] = {
 PLAYERS: Mapping[str, Player] = {**STRATEGIES, **ABLATIONS}
 PARTS: Mapping[str, tuple[str, ...]] = {
     "strategies": tuple(STRATEGIES),
+    "others": OTHERS,
     "ablations": tuple(ABLATIONS),
     **{name: (name,) for name in PLAYERS},
 }

@@ -86,7 +86,7 @@ class Run(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         self.fidelity += 1
-        result = ray.get(self.umpire.run.remote(self.values, self.fidelity))
+        result: dict[str, Any] = ray.get(self.umpire.run.remote(self.values, self.fidelity))  # pyright: ignore
         return {**result, "done": result["is_over"] or self.fidelity == DEAREST}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None: ...
@@ -131,7 +131,9 @@ class Over(tune.Stopper):
 def umpire() -> Any:
     """The umpire, on a Ray of this process's own that is started once."""
     if not ray.is_initialized():
-        ray.init(address="local", num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, logging_level="error")
+        ray.init(
+            address="local", num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+        )
         logging.getLogger("ray.tune").setLevel(logging.ERROR)
         warnings.simplefilter("ignore")
         actor = ray.remote(Umpire).options(name="umpire", num_cpus=0, max_concurrency=2 * WORKERS)

@@ -27,7 +27,7 @@ from bench.search_report import page
 from bench.search_results import Key, add_line, line_of, read_lines
 from bench.search_strategies import PARTS, PLAYERS
 
-DEAR_RUNS = 40
+DEAR_RUNS = 60
 SEEDS = 30
 
 

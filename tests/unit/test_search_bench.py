@@ -10,7 +10,6 @@ from bench.search_game import (
     DEAREST,
     Gpus,
     Meter,
-    Played,
     Report,
     nothing,
     score_at,
@@ -23,7 +22,7 @@ from bench.search_optuna import hyperband, random_search, tpe
 from bench.search_report import page
 from bench.search_results import Line, add_line, line_of, read_lines
 from bench.search_statistics import bootstrap, difference, first_time, games, goal, median
-from bench.search_strategies import CADDIE, OTHERS, PLAYERS
+from bench.search_strategies import CADDIE, OTHERS, PLAYERS, Player
 from bench.strategies import main
 from bench.surrogate_space import ARTIFACT_CAP, SPACE, sobol_recipes
 
@@ -78,9 +77,8 @@ def test_a_report_is_worth_its_score_without_noise_and_nothing_over_the_cap() ->
 
 @pytest.mark.parametrize("player", [random_search, tpe, hyperband])
 @pytest.mark.parametrize("in_flight", [1, 8])
-def test_optunas_strategies_spend_the_budget_and_no_more(player: object, in_flight: int) -> None:
-    assert callable(player)
-    played: Played = player(in_flight, BUDGET, 3)
+def test_optunas_strategies_spend_the_budget_and_no_more(player: Player, in_flight: int) -> None:
+    played = player(in_flight, BUDGET, 3)
     assert played.gpu_seconds == pytest.approx(BUDGET)
     assert all(report.gpu_seconds <= BUDGET for report in played.reports)
     assert len(played.reports) == sum(played.runs)
