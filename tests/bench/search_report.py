@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from bench.search_chart import chart
 from bench.search_game import DEAREST, dear_seconds, feasible_share, nothing, sampled_seconds
 from bench.search_results import Line
 from bench.search_statistics import (
@@ -21,6 +22,7 @@ from bench.search_strategies import ABLATIONS, CADDIE, OTHERS, STRATEGIES, THIRD
 from bench.surrogate_space import ARTIFACT_CAP, TRAIN_TOKENS
 
 GOAL = 1 / 3
+HIGHEST = 3.2  # score at the top of the pictures
 RULES = """## The game
 
 Runs are those of a surrogate learned from real runs of a tiny space (12 params, one of them conditional) at three
@@ -44,12 +46,27 @@ budgets, {tokens} tokens, with the noise that seeds had (`tests/bench/surrogate.
 - Intervals are {confidence} bootstrap intervals over seeds."""
 
 
+def charts(lines: Sequence[Line]) -> dict[str, str]:
+    """Pictures by their file's name."""
+    found: dict[str, str] = {}
+    for in_flight in sorted({line.in_flight for line in lines}):
+        played = {name: games(lines, name, in_flight) for name in STRATEGIES}
+        found[chart_name(in_flight)] = chart({name: one for name, one in played.items() if one}, HIGHEST)
+    return found
+
+
+def chart_name(in_flight: int) -> str:
+    """The file of a picture."""
+    return f"curves-{in_flight}.svg"
+
+
 def page(lines: Sequence[Line], about: Mapping[str, Any], notes: str) -> str:
     """The whole page."""
     counts = sorted({line.in_flight for line in lines})
     parts = [*head(about), notes.strip(), "", *rules(about)]
     for in_flight in counts:
-        parts += ["", f"## {runs_in_flight(in_flight)}", "", *strategies_table(lines, in_flight)]
+        parts += ["", f"## {runs_in_flight(in_flight)}", "", f"![curves](search/{chart_name(in_flight)})", ""]
+        parts += strategies_table(lines, in_flight)
         parts += ["", *goal_lines(lines, in_flight), "", *ablations_table(lines, in_flight)]
     return "\n".join(parts).rstrip() + "\n"
 

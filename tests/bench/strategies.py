@@ -15,7 +15,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,8 +23,8 @@ from typing import Any
 
 import optuna
 from bench.search_game import dear_seconds
-from bench.search_report import page
-from bench.search_results import Key, add_line, line_of, read_lines
+from bench.search_report import charts, page
+from bench.search_results import Key, Line, add_line, line_of, read_lines
 from bench.search_strategies import PARTS, PLAYERS
 
 DEAR_RUNS = 60
@@ -41,9 +41,16 @@ def main(arguments: Sequence[str]) -> None:
         about.write_text(json.dumps(surroundings(given.dear_runs), indent=1) + "\n")
         names = list(dict.fromkeys(name for part in given.only for name in PARTS[part]))
         play_all(keys(names, given.in_flight, given.seeds), given.dear_runs * dear_seconds(), table)
-    notes = given.out.with_suffix("") / "notes.md"  # written by hand
-    text = notes.read_text() if notes.exists() else ""
-    given.out.write_text(page(read_lines(table), json.loads(about.read_text()), text))
+    write(given.out, read_lines(table), json.loads(about.read_text()))
+
+
+def write(out: Path, lines: Sequence[Line], about: Mapping[str, Any]) -> None:
+    """The page and its pictures, from the table and from notes that are written by hand."""
+    folder = out.with_suffix("")
+    notes = folder / "notes.md"
+    out.write_text(page(lines, about, notes.read_text() if notes.exists() else ""))
+    for name, picture in charts(lines).items():
+        (folder / name).write_text(picture)
 
 
 def parser() -> argparse.ArgumentParser:
