@@ -11,6 +11,7 @@ Player = Callable[[int, float, int], Played]  # in flight, budget, seed
 
 CADDIE = "caddie"
 THIRD = "caddie, a third"  # a study that is made for a third of the budget
+JOINT = "joint model, dear runs not stopped"
 NUM_THIRDS = 3
 
 
@@ -42,11 +43,12 @@ STRATEGIES: Mapping[str, Player] = {
 OTHERS = tuple(name for name in STRATEGIES if name not in {CADDIE, THIRD})
 # Caddie with one thing changed in the study file.
 ABLATIONS: Mapping[str, Player] = {
+    JOINT: caddie(Plan(changes={"sampler": {"kind": "joint"}, "promotion": {"stop_behind": None}})),
+    "no stop of dear runs": caddie(Plan(changes={"promotion": {"stop_behind": None}})),
     "size not solved": caddie(Plan(solved=False)),
     "bytes an objective, size not solved": caddie(Plan(solved=False, changes={"sampler": {"goal": "objectives"}})),
     "prior 0.75": caddie(Plan(changes={"sampler": {"prior": 0.75}})),
     "no early stop": caddie(Plan(changes={"early_stop": None})),
-    "no stop of dear runs": caddie(Plan(changes={"promotion": {"stop_behind": None}})),
     "promotion top": caddie(Plan(changes={"promotion": {"rule": "top"}})),
     "random proposals": caddie(Plan(changes={"sampler": {"kind": "random"}})),
     "cheapest proxies": caddie(Plan(proxy=0)),
