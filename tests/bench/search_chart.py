@@ -8,7 +8,7 @@ from bench.search_statistics import Array, scores
 
 WIDTH, HEIGHT = 760, 400
 LEFT, RIGHT, TOP, BOTTOM = 60, 150, 16, 44
-COLOURS = ("#d62728", "#ff9896", "#7f7f7f", "#1f77b4", "#2ca02c", "#9467bd")
+COLOURS = ("#d62728", "#8c1b1b", "#ff9896", "#7f7f7f", "#1f77b4", "#2ca02c", "#9467bd")
 SHARES = np.arange(1, 121) / 120
 NUM_GRID = 5
 LEGEND_LINE = 15

@@ -100,10 +100,10 @@ def test_a_study_searches_the_surrogates_space() -> None:
     assert solved is not None
 
 
-@pytest.mark.parametrize("in_flight", [1, 8])
-def test_caddie_is_driven_within_its_budget(in_flight: int) -> None:
+@pytest.mark.parametrize(("kind", "in_flight"), [("tpe", 1), ("joint", 8)])
+def test_caddie_is_driven_within_its_budget(kind: str, in_flight: int) -> None:
     budget = 120.0
-    played = play(Plan(), in_flight, budget, 5)
+    played = play(Plan(changes={"sampler": {"kind": kind}}), in_flight, budget, 5)
     assert 0 < played.gpu_seconds <= budget
     assert all(report.gpu_seconds <= budget for report in played.reports)
     assert [report.gpu_seconds for report in played.reports] == sorted(report.gpu_seconds for report in played.reports)
