@@ -27,7 +27,8 @@ RULES = """## The game
 
 Runs are those of a surrogate learned from real runs of a tiny space (12 params, one of them conditional) at three
 budgets, {tokens} tokens, with the noise that seeds had
-(`tests/bench/surrogate.py`). A random recipe's run takes {seconds} s. An artifact may have {cap} bytes; {feasible} of random recipes have no more.
+(`tests/bench/surrogate.py`). A random recipe's run takes {seconds} s. An artifact may have {cap} bytes;
+{feasible} of random recipes have no more.
 
 - Everybody has {budget} GPU-seconds, as many as {dear_runs} average dear runs take. A GPU is held from a run's start to
   its end or stop. Results that would come later do not come.
@@ -142,8 +143,8 @@ def goal_line(name: str, found: Goal) -> str:
     verdict = "met" if share.value <= GOAL else "missed"
     line = (
         f"- **{name}**: the best other strategy is {found.rival}, {found.target:.4f} in the end. Of the GPU-seconds,"
-        f" the median needs {percent(share.value)} to get there ({percent(share.low)} to {percent(share.high)}); goal 33 %:"
-        f" **{verdict}**. After 33 %, {found.reached} of {found.seeds} seeds are there."
+        f" the median needs {percent(share.value)} to get there ({percent(share.low)} to {percent(share.high)});"
+        f" goal 33 %: **{verdict}**. After 33 %, {found.reached} of {found.seeds} seeds are there."
     )
     worse = f"Worse than random in the end on {len(found.worse)} of {found.compared} seeds"
     which = f" ({', '.join(map(str, found.worse))})" if found.worse else ""
