@@ -12,7 +12,6 @@ import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import pairwise
 from statistics import fmean, median
 from typing import Any, Generic, TypeVar
 
@@ -122,17 +121,6 @@ def score_curve(reports: Sequence[Report]) -> Curve:
 def score_at(curve: Curve, gpu_seconds: float) -> float:
     """The score of what is reported at a time."""
     return next(score for at, score in reversed(curve) if at <= gpu_seconds)
-
-
-def seconds_until(curve: Curve, score: float) -> float | None:
-    """GPU-seconds from which on what is reported is as good as a score, to the end; None where it never is.
-
-    A report that is good and then given up for a worse one by mistake has not reached it.
-    """
-    if curve[-1][1] > score:
-        return None
-    worse = [after for (_, before), (after, _) in pairwise(curve) if before > score]
-    return worse[-1] if worse else 0.0
 
 
 @dataclass

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 SHARES = (1 / 12, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 1.0)  # of the budget, at which tables read the curves
-THIRD = SHARES.index(1 / 3)
 NUM_TIMES = 240  # of the budget, at which the goal is looked for
 DRAWS = 400
 CONFIDENCE = 0.9
