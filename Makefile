@@ -6,8 +6,10 @@ QUICKSTART := submissions/quickstart
 QUICKSTART_SIZES := --tokens 4096 --set model.num_layers=3 --set model.model_dim=80 --set model.num_heads=4 \
 	--set model.num_kv_heads=2 --set schedule.train_seq_len=256
 DATA ?= data
+# What Ray Tune, a rival in the benchmark of strategies, imports beside Ray.
+TUNE := pandas==3.1.1 pyarrow==26.0.1 tensorboardX==2.6.5
 
-.PHONY: quickstart setup fmt check test test-gpu bench bench-gpu
+.PHONY: quickstart setup fmt check test test-gpu bench bench-search bench-gpu
 
 quickstart: .venv/.trainer data/quickstart/dataset.json ## a finished two-rung study and a verified submission
 	$(BIN)/caddie run studies/quickstart.yaml
@@ -49,6 +51,10 @@ test-gpu: ## on a machine with a CUDA device, in its own environment
 bench: .venv/.dev data/quickstart/dataset.json ## timings, never part of the tests
 	PYTHONPATH=.:tests $(BIN)/python tests/bench/gpu_step.py --dataset data/quickstart $(QUICKSTART_SIZES)
 	PYTHONPATH=.:tests $(BIN)/python tests/bench/gpu_sliding.py --dataset data/quickstart $(QUICKSTART_SIZES) --eval-tokens 16384
+
+bench-search: .venv/.dev ## strategies of search on the surrogate of real runs: hours; goes on where it was stopped
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt "ray[tune]" $(TUNE)
+	PYTHONPATH=.:tests $(BIN)/python tests/bench/strategies.py --out docs/search.md $(BENCH_OPTIONS)
 
 bench-gpu: ## on a machine with CUDA devices, in its own environment; DATA as tests/bench/build_shards.py makes it
 	python3 tests/bench/gpu.py --data $(DATA) --out docs/performance.md $(BENCH_OPTIONS)

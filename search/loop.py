@@ -3,9 +3,11 @@
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import optuna
 from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial
 
 from search.errors import RunnerError, SpecError
 from search.ladder import Ladder
@@ -14,10 +16,11 @@ from search.notes import write_note
 from search.plan import is_done
 from search.promote import missing_seeds, queue_promoted
 from search.promotion import Promotion
-from search.proposals import params_finder
+from search.proposals import params_finder, size_check
 from search.reconcile import claim_study
 from search.rung_loop import RungLoop
 from search.sampler import make_sampler
+from search.sampler_joint import with_joint_model
 from search.sampler_prior import with_prior
 from search.services import Brake, Services
 from search.spec import RungSpec, StudySpec
@@ -30,7 +33,7 @@ from search.store import (
     rung_study_name,
     study_names,
 )
-from search.study import RungStudy
+from search.study import RungStudy, read_rows
 from search.trials import TrialRow
 from spaces.fields import recipe_hash
 
@@ -192,7 +195,18 @@ class StudyLoop:
         finished = len(study.get_trials(deepcopy=False))
         sampler = make_sampler(self._spec.sampler, trials=rung.trials or 0, slots=slots, finished=finished)
         study.sampler = with_prior(sampler, self._spec, finished)
+        if rung is self._spec.rungs[0]:
+            fits = size_check(self._spec, self._services, lambda: read_rows(study, rung.name))
+            study.sampler = with_joint_model(study.sampler, self._spec, self._later_trials, fits, finished)
         return study
+
+    def _later_trials(self) -> list[list[FrozenTrial]]:
+        """Trials of the rungs after the first."""
+        return [study.get_trials(deepcopy=False) for study in self._later_studies]
+
+    @cached_property
+    def _later_studies(self) -> list[optuna.Study]:
+        return [self._open(rung) for rung in self._spec.rungs[1:]]
 
     def _keep(self) -> None:
         """Renew this process's lease on the study, well before it runs out."""

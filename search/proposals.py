@@ -1,7 +1,7 @@
 """Turns asks into recipes worth a run; a proposal that is not is told at once."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -151,6 +151,20 @@ def size_solver(spec: StudySpec, budget: Budget, services: Services) -> SizeSolv
         return services.predict_bytes(recipe, code_bytes(), rows)
 
     return SizeSolver(param, spec.limits.artifact_bytes, predict)
+
+
+def size_check(spec: StudySpec, services: Services, rows: Callable[[], Sequence[TrialRow]]) -> Callable[[Recipe], bool]:
+    """Whether a recipe is predicted to keep its bytes in the last rung, with the best value of a solved field."""
+    budget, base, limit = spec.rungs[0].to_budget(), spec.base_recipe(), spec.limits.artifact_bytes
+    solver = size_solver(spec, budget, services)
+    code_bytes = cache(lambda: len(services.bundle(base, budget)))
+
+    def fits(recipe: Recipe) -> bool:
+        if solver is not None:
+            return solver.fits(recipe, rows())
+        return services.predict_bytes(recipe, code_bytes(), rows()) <= limit
+
+    return fits
 
 
 def same_point(rows: Sequence[TrialRow], number: int, seed: int) -> TrialRow | None:

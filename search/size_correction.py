@@ -1,11 +1,14 @@
 """Predicted bytes, put right by what a study has measured."""
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from search.size import expected_steps, predicted_bytes, predicted_weight_bytes
 from search.trials import TrialRow
+from spaces.fields import recipe_from_dict
 from trainer.config import Budget, Recipe
 
 PRIOR_PAIRS = 2  # how many pairs the prediction itself counts as
@@ -44,6 +47,9 @@ def correction(pairs: Sequence[SizePair], kind: str) -> float:
     return math.exp(_bounded((sum(own) + PRIOR_PAIRS * overall) / (len(own) + PRIOR_PAIRS)))
 
 
+_correction = lru_cache(maxsize=64)(correction)
+
+
 def _bounded(logarithm: float) -> float:
     return min(max(logarithm, -MOST_CORRECTION), MOST_CORRECTION)
 
@@ -53,16 +59,24 @@ def pairs_of(rows: Sequence[TrialRow]) -> list[SizePair]:
 
     Left out are copies of other trials, and recipes with a target of bytes, which meet it whatever is predicted.
     """
-    pairs: list[SizePair] = []
-    for row in rows:
-        steps, measured, recipe = row.attributes.get("steps"), row.attributes.get("weight_bytes"), row.recipe
-        if steps and measured and recipe is not None and recipe.quant.target_bytes is None and not row.is_copy:
-            predicted = predicted_weight_bytes(recipe, steps)
-            pairs.append(SizePair(kind=kind_of(recipe), predicted=predicted, measured=measured))
-    return pairs
+    known = [row.attributes for row in rows if row.attributes.get("weight_bytes") and not row.is_copy]
+    pairs = [_pair_of(one["recipe"], one["steps"], one["weight_bytes"]) for one in known if "recipe" in one]
+    return [pair for pair in pairs if pair is not None]
+
+
+@lru_cache(maxsize=4096)
+def _pair_of(recipe_json: str, steps: int, measured: int) -> SizePair | None:
+    """A finished trial's pair; None where it has a target.
+
+    Every prediction looks at all trials, and a decision predicts for all: 100 trials took a second without the cache.
+    """
+    recipe = recipe_from_dict(json.loads(recipe_json))
+    if recipe.quant.target_bytes is not None:
+        return None
+    return SizePair(kind=kind_of(recipe), predicted=predicted_weight_bytes(recipe, steps), measured=measured)
 
 
 def predicted_in_study(recipe: Recipe, code_bytes: int, budget: Budget, rows: Sequence[TrialRow]) -> int:
     """Bytes of a recipe's artifact under a budget, as a study with these trials expects them."""
-    factor = correction(pairs_of(rows), kind_of(recipe))
+    factor = _correction(tuple(pairs_of(rows)), kind_of(recipe))
     return predicted_bytes(recipe, code_bytes, expected_steps(recipe, budget), factor)

@@ -125,8 +125,7 @@ class SizeSolver:
         margin = margin_fraction(rows)
 
         def bytes_at(index: int) -> int:
-            values = {self.param.path: self.param.value_at(index), "quant.target_bytes": None}
-            return self._predict(set_values(recipe, values), rows)
+            return self._bytes_at(recipe, rows, index)
 
         direction = self._direction(bytes_at)
         if direction == 0:
@@ -142,6 +141,17 @@ class SizeSolver:
             predicted_bytes=predicted,
             margin=margin,
         )
+
+    def fits(self, recipe: Recipe, rows: Sequence[TrialRow]) -> bool:
+        """Whether some value is predicted to fit, at the cost of two predictions."""
+        if not self.param.is_active(recipe):
+            return self._predict(recipe, rows) <= self._limit
+        ends = (0, self.param.num_values - 1)
+        return min(self._bytes_at(recipe, rows, index) for index in ends) <= self._limit * (1 - margin_fraction(rows))
+
+    def _bytes_at(self, recipe: Recipe, rows: Sequence[TrialRow], index: int) -> int:
+        values = {self.param.path: self.param.value_at(index), "quant.target_bytes": None}
+        return self._predict(set_values(recipe, values), rows)
 
     def _direction(self, bytes_at: Callable[[int], int]) -> int:
         """1 where bytes rise with the field, -1 where they fall, 0 where they stay."""

@@ -209,7 +209,7 @@ class SamplerSpec(SpecModel):
         prior: share of proposals near the base and the best trials; None chooses by kind and space.
     """
 
-    kind: Literal["tpe", "gp", "nsga2", "random", "qmc"] = "tpe"
+    kind: Literal["joint", "tpe", "gp", "nsga2", "random", "qmc"] = "tpe"
     goal: Literal["val_bpb", "objectives"] = "val_bpb"
     prior: Annotated[float, Field(ge=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
