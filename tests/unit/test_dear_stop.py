@@ -25,7 +25,11 @@ def machine(folder: Path, behind: float, **promotion: Any) -> Machine:
         return [(part / 24, 3.0 + behind * is_later) for part in range(1, 25)]
 
     world = World(slots=1, run_seconds=200.0, curve=curve, behaviour=measured)
-    return Machine(folder, make_spec(rungs=RUNGS, early_stop=None, promotion={"anchors": 0, **promotion}), world)
+    return Machine(
+        folder,
+        make_spec(rungs=RUNGS, early_stop=None, promotion={"anchors": 0, "stop_behind": 0.01, **promotion}),
+        world,
+    )
 
 
 def measured(run: Run, values: Mapping[str, Any]) -> Measurement | Failure:
