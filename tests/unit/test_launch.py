@@ -283,10 +283,11 @@ def test_a_cancelled_run_is_killed_at_its_next_heartbeat(ledger: Ledger, tmp_pat
 
 
 LAUNCHER = """
-import sys
+import signal, sys
 from pathlib import Path
 from search.launch import Timing, execute
 from search.run import Run
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell started the tests in its background
 folder, url, world_size = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 execute(Run(run_id=folder.name, folder=folder, world_size=world_size, num_gpus=0, accelerator=None,
             environment={}, deadline_seconds=120.0, storage_url=url), Timing(poll_seconds=0.1))
