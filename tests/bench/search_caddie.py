@@ -13,7 +13,7 @@ from typing import Any, cast
 import optuna
 from bench.search_game import DEAREST, Played, Report, Values, sampled_seconds
 from bench.search_world import SurrogateRunner, packed
-from bench.surrogate_space import ARTIFACT_CAP, BASE, BUDGETS, EVAL_TOKENS, TRAIN_TOKENS, values_of
+from bench.surrogate_space import ARTIFACT_CAP, BASE, BASE_VALUES, BUDGETS, EVAL_TOKENS, TRAIN_TOKENS, values_of
 from optuna.storages import InMemoryStorage
 from simulation import Machine, Recorder, World
 
@@ -42,21 +42,6 @@ PARAMS: Mapping[str, Any] = {
     "quant.clip_sigmas": {"low": 2.5, "high": 16.0, "log": True},
 }
 SOLVED = "quant.clip_sigmas"
-BASE_SET: Mapping[str, Any] = {
-    "model.vocab_size": 512,
-    "model.num_layers": 2,
-    "model.model_dim": 48,
-    "model.num_heads": 2,
-    "model.num_kv_heads": 1,
-    "schedule.train_batch_tokens": 2048,
-    "schedule.train_seq_len": 128,
-    "schedule.warmdown_fraction": 0.3,
-    "quant.clip": "sigma",
-    "quant.clip_sigmas": 6.0,
-    "quant.scale_is_floored": False,
-    "quant.passthrough_numel": 256,
-    "compressor": "brotli",
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,7 +67,7 @@ def study_file(plan: Plan, budget: float, seed: int) -> StudySpec:
     solve = {"param": SOLVED, "low": 2.5, "high": 16.0} if plan.solved else None
     values: dict[str, Any] = {
         "name": "game",
-        "set": dict(BASE_SET),
+        "set": dict(BASE_VALUES),
         "space": {"params": params, "solve": solve},
         "limits": {"artifact_bytes": ARTIFACT_CAP},
         "data": {"path": "data", "tokenizer": "data/tokenizer.model"},

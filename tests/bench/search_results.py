@@ -1,14 +1,13 @@
 """The table of finished games: a line a strategy, runs in flight and seed, added as it ends and not played again."""
 
 import csv
-import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.search_game import Curve, Played, score_curve
 from bench.surrogate_space import TRAIN_TOKENS
+from bench.surrogate_table import append_line
 
 RUNS = tuple(f"runs_{fidelity}" for fidelity in range(len(TRAIN_TOKENS)))
 COLUMNS = ("strategy", "in_flight", "seed", "budget", "gpu_seconds", *RUNS, "stopped", "curve")
@@ -74,18 +73,8 @@ def _line(row: dict[str, str]) -> Line:
 
 
 def add_line(table: Path, line: Line) -> None:
-    """Add a game in one write: whoever stops this program leaves whole lines, and two programs may share a table."""
+    """Add a game to the table, which the first one makes."""
     if not table.exists():
         table.parent.mkdir(parents=True, exist_ok=True)
-        _append(table, COLUMNS)
-    _append(table, line.cells())
-
-
-def _append(table: Path, cells: Sequence[str]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    file = os.open(table, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        os.write(file, text.getvalue().encode())
-    finally:
-        os.close(file)
+        append_line(table, COLUMNS)
+    append_line(table, line.cells())

@@ -11,8 +11,6 @@ MALLOC_TRIM_THRESHOLD_=4000000000 make steps a sixth faster here: memory is not 
 
 import argparse
 import csv
-import io
-import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +21,7 @@ from typing import Any
 import numpy as np
 from bench.surrogate_breeding import FOUNDERS, bred_recipes
 from bench.surrogate_space import BUDGETS, CURVE_POINTS, TRAIN_TOKENS, sobol_recipes
-from bench.surrogate_table import COLUMNS, CURVE, KEYS, MEASURED, RUNS_FILE
+from bench.surrogate_table import COLUMNS, CURVE, KEYS, MEASURED, RUNS_FILE, append_line
 from torch import Tensor
 
 from search.bundle import FlatTrainer, bundle, flatten, trainer_folder
@@ -132,23 +130,12 @@ def finished_keys(table: Path) -> set[tuple[str, ...]]:
         ValueError: the table has other columns.
     """
     if not table.exists():
-        append(table, COLUMNS)
+        append_line(table, COLUMNS)
     with table.open(newline="") as file:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != COLUMNS:
             raise ValueError(f"{table}: expected the columns {', '.join(COLUMNS)}, got {reader.fieldnames}")
         return {tuple(row[key] for key in KEYS) for row in reader}
-
-
-def append(table: Path, cells: Sequence[Any]) -> None:
-    """Add a line in one write: whoever stops this program leaves whole lines."""
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(cells)
-    file = os.open(table, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        os.write(file, line.getvalue().encode())
-    finally:
-        os.close(file)
 
 
 def run_all(jobs: Sequence[Job], table: Path, environment: Environment) -> None:
@@ -159,7 +146,7 @@ def run_all(jobs: Sequence[Job], table: Path, environment: Environment) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for index, job in enumerate(left):
             row = execute(job, trainer, environment, Path(folder))
-            append(table, [row.get(column, "") for column in COLUMNS])
+            append_line(table, [row.get(column, "") for column in COLUMNS])
             text = f"{index + 1}/{len(left)} recipe {job.number} fidelity {job.fidelity} seed {job.seed}"
             print(f"{text}: {row.get('val_bpb', row.get('failure'))}", flush=True)  # noqa: T201
 

@@ -18,24 +18,22 @@ from trainer.train_config import EmaConfig
 
 VOCAB_SIZE = 512  # half the quickstart's: on a CPU the logits of 1024 took a third of a step
 DRAW_SEED = 2026
-BASE: Recipe = set_values(
-    Recipe(),
-    {
-        "model.vocab_size": VOCAB_SIZE,
-        "model.num_layers": 2,
-        "model.model_dim": 48,
-        "model.num_heads": 2,
-        "model.num_kv_heads": 1,
-        "schedule.train_batch_tokens": 2048,
-        "schedule.train_seq_len": 128,
-        "schedule.warmdown_fraction": 0.3,
-        "quant.clip": "sigma",
-        "quant.clip_sigmas": 6.0,
-        "quant.scale_is_floored": False,
-        "quant.passthrough_numel": 256,  # the default would store every matrix here as fp16
-        "compressor": "brotli",
-    },
-)
+BASE_VALUES: Mapping[str, Any] = {
+    "model.vocab_size": VOCAB_SIZE,
+    "model.num_layers": 2,
+    "model.model_dim": 48,
+    "model.num_heads": 2,
+    "model.num_kv_heads": 1,
+    "schedule.train_batch_tokens": 2048,
+    "schedule.train_seq_len": 128,
+    "schedule.warmdown_fraction": 0.3,
+    "quant.clip": "sigma",
+    "quant.clip_sigmas": 6.0,
+    "quant.scale_is_floored": False,
+    "quant.passthrough_numel": 256,  # the default would store every matrix here as fp16
+    "compressor": "brotli",
+}
+BASE: Recipe = set_values(Recipe(), BASE_VALUES)
 SPACE = Space(
     (
         Param("model.num_layers", Integer(1, 4)),
