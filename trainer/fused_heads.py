@@ -38,7 +38,7 @@ HEADS_BACK_PROGRAMS = 1056  # eight for each of an H100's 132 multiprocessors
 def heads_kernel(  # noqa: D103
     joint, cosines, sines, gains, queries, keys, num_tokens, length, eps,
     H: constexpr, K: constexpr, E: constexpr, F: constexpr, TOKENS: constexpr, PLACES: constexpr, PAIRS: constexpr,
-):  # fmt: skip
+) -> None:  # fmt: skip
     pair = tl.arange(0, PAIRS)[None, :]
     one, other = pair + tl.where(pair < F, 0, F), pair + tl.where(pair < F, F, E // 2)
     place = tl.arange(0, TOKENS * PLACES)
@@ -64,7 +64,7 @@ def heads_kernel(  # noqa: D103
 def heads_back_kernel(  # noqa: D103
     g_queries, g_keys, g_values, joint, cosines, sines, gains, g_joint, sums, num_tokens, length, eps,
     H: constexpr, K: constexpr, E: constexpr, F: constexpr, TOKENS: constexpr, PLACES: constexpr, PAIRS: constexpr,
-):  # fmt: skip
+) -> None:  # fmt: skip
     pair = tl.arange(0, PAIRS)[None, :]
     one, other = pair + tl.where(pair < F, 0, F), pair + tl.where(pair < F, F, E // 2)
     place = tl.arange(0, TOKENS * PLACES)

@@ -19,7 +19,7 @@ NUMBERS_PER_WARP = 1024  # of a row's logits; 32 a thread
 
 
 @jit
-def nll_kernel(raw, targets, losses, sums, width, cap, COLUMNS: constexpr):  # noqa: D103
+def nll_kernel(raw, targets, losses, sums, width, cap, COLUMNS: constexpr) -> None:  # noqa: D103
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, COLUMNS)
     x = tl.load(raw + row * width + column, column < width, 0.0).to(tl.float32)
@@ -32,7 +32,7 @@ def nll_kernel(raw, targets, losses, sums, width, cap, COLUMNS: constexpr):  # n
 
 
 @jit
-def nll_back_kernel(g_losses, raw, targets, sums, g_raw, width, cap, COLUMNS: constexpr):  # noqa: D103
+def nll_back_kernel(g_losses, raw, targets, sums, g_raw, width, cap, COLUMNS: constexpr) -> None:  # noqa: D103
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, COLUMNS)
     x = tl.load(raw + row * width + column, column < width, 0.0).to(tl.float32)

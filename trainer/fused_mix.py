@@ -27,7 +27,7 @@ MIX_PROGRAMS = 1056  # eight for each of an H100's 132 multiprocessors
 def mix_kernel(  # noqa: D103
     x, y, z, weights, mixed, normed, roots, num_rows, width, scale, eps,
     HAS_Z: constexpr, HAS_SCALE: constexpr, ROWS: constexpr, COLUMNS: constexpr,
-):  # fmt: skip
+) -> None:  # fmt: skip
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, COLUMNS)
     is_column = column < width
@@ -53,7 +53,7 @@ def mix_kernel(  # noqa: D103
 def mix_back_kernel(  # noqa: D103
     g_mixed, g_normed, mixed, roots, x, y, z, weights, g_x, g_y, g_z, sums, num_rows, width, scale,
     HAS_Z: constexpr, HAS_SCALE: constexpr, ROWS: constexpr, COLUMNS: constexpr,
-):  # fmt: skip
+) -> None:  # fmt: skip
     column = tl.arange(0, COLUMNS)
     is_column = column < width
     x_weight = tl.load(weights + column, is_column, 0.0)[None, :]

@@ -50,7 +50,7 @@ def derivative_of(kept, slope, KEEPS_H: constexpr):  # noqa: D103
 @jit
 def squared_up_kernel(  # noqa: D103
     x, w, a, h, num_n, slope, K: constexpr, KEEPS_H: constexpr, BM: constexpr, BN: constexpr, BK: constexpr
-):
+) -> None:
     first_m = (tl.program_id(0) // num_n) * BM
     first_n = (tl.program_id(0) % num_n) * BN
     sums = tl.zeros((BM, BN), dtype=tl.float32)
@@ -66,7 +66,7 @@ def squared_up_kernel(  # noqa: D103
 @jit
 def squared_back_kernel(  # noqa: D103
     g, w, dh, kept, num_n, slope, K: constexpr, KEEPS_H: constexpr, BM: constexpr, BN: constexpr, BK: constexpr
-):
+) -> None:
     first_m = (tl.program_id(0) // num_n) * BM
     first_n = (tl.program_id(0) % num_n) * BN
     sums = tl.zeros((BM, BN), dtype=tl.float32)

@@ -39,7 +39,7 @@ STATIONARY_REGISTERS = 232  # of a thread that multiplies
 
 
 @gluon_jit
-def load_inputs(x, w, x_parts, w_parts, full, empty, w_ready, num_n, num_m, IS_BACK: constexpr):
+def load_inputs(x, w, x_parts, w_parts, full, empty, w_ready, num_n, num_m, IS_BACK: constexpr) -> None:
     STAGES: constexpr = x_parts.shape[0]
     BM: constexpr = x_parts.shape[1]
     BK: constexpr = x_parts.shape[2]
@@ -103,7 +103,7 @@ def multiply_tile(x_parts, w_parts, full, empty, step, BM: constexpr, IS_BACK: c
 def take_turns(
     y, other, x_parts, w_parts, y_parts, full, empty, turns, kept_ready, w_ready, num_n, num_m, slope,
     who: constexpr, IS_BACK: constexpr, KEEPS_H: constexpr,
-):  # fmt: skip
+) -> None:  # fmt: skip
     STAGES: constexpr = x_parts.shape[0]
     STEPS: constexpr = w_parts.shape[0]
     BM: constexpr = y_parts.shape[1]
@@ -157,7 +157,7 @@ def new_barriers(COUNT: constexpr):
 def stationary_kernel(
     x, w, y, other, num_n, num_m, slope, IS_BACK: constexpr, KEEPS_H: constexpr, STEPS: constexpr, STAGES: constexpr,
     REGISTERS: constexpr,
-):  # fmt: skip
+) -> None:  # fmt: skip
     x_parts = gl.allocate_shared_memory(x.dtype, [STAGES, x.block_shape[0], x.block_shape[1]], x.layout)
     w_parts = gl.allocate_shared_memory(w.dtype, [STEPS, w.block_shape[0], w.block_shape[1]], w.layout)
     y_parts = gl.allocate_shared_memory(y.dtype, [2, y.block_shape[0], y.block_shape[1]], y.layout)
