@@ -234,9 +234,13 @@ def readable_paths(job: Job) -> Iterator[Path]:
 
 
 def libraries() -> list[Path]:
-    """Folders of libraries outside Python's own, which a user or PYTHONPATH adds."""
+    """Folders of libraries outside Python's own, which a user or PYTHONPATH adds.
+
+    What pip installs with --target, as on a machine without network, is known by its .dist-info folders.
+    """
     own = (Path(sys.prefix), Path(sys.base_prefix))
-    found = [Path(entry) for entry in sys.path if Path(entry).name in LIBRARY_FOLDERS]
+    entries = [Path(entry).absolute() for entry in sys.path if entry]
+    found = [path for path in entries if path.name in LIBRARY_FOLDERS or any(path.glob("*.dist-info"))]
     return [path for path in found if not any(path.is_relative_to(prefix) for prefix in own)]
 
 

@@ -378,6 +378,20 @@ def test_ranks_reach_each_other(tmp_path: Path) -> None:
     assert job.output.read_text() == "b'x'\n"
 
 
+@each_way
+def test_what_pip_installed_with_target_is_seen(tmp_path: Path, way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as outside:  # an isolated program may have a /tmp of its own
+        target, code = Path(outside, "target"), Path(outside, "code")
+        (target / "added-1.0.dist-info").mkdir(parents=True)
+        (target / "added.py").write_text("print('seen')\n")
+        code.mkdir()
+        (code / "own.py").write_text("print('code of whoever verifies')\n")
+        monkeypatch.setattr(sys, "path", [*sys.path, str(target), str(code)])
+        job = job_of(tmp_path, "import added\ntry: import own\nexcept ImportError: print('alone')")
+        ended = run_or_skip(replace(job, command=[one for one in job.command if one != "-I"]), way)
+    assert (ended.exit_code, job.output.read_text().split()) == (0, ["seen", "alone"])
+
+
 def test_a_command_that_is_not_there_is_no_host_that_cannot(tmp_path: Path) -> None:
     job = replace(job_of(tmp_path, ""), command=["/usr/bin/nothing-here"])
     with pytest.raises(IsolationError, match="No such file"):
