@@ -17,7 +17,7 @@ from bench.surrogate_table import COLUMNS, RUNS_FILE, Run, read_runs
 from spaces.fields import set_values
 
 FIDELITIES = range(len(TRAIN_TOKENS))
-LEAST_RECIPES = 128
+LEAST_RECIPES = 200
 SAMPLE = 256
 
 
