@@ -4,6 +4,8 @@ A cast at every use costs a kernel for each weight, micro-batch and pass of a lo
 Gradients do not land on copies: they reach the float32 weights at once, and add up there.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -33,24 +35,41 @@ class WeightCopies:
         self.scaled += [(block.mlp.proj, block.mlp_scale) for block in blocks]
         ends = {linear for linear, _ in self.scaled}
         self.plain = [linear for linear in self.linears if linear not in ends]
+        self.kept: list[tuple[nn.Module, str, Tensor]] = []
         self.versions: list[int] = []
 
     def make(self) -> None:
-        """Give all maps a copy; refresh fills them."""
+        """Give all maps their copies; refresh fills them.
+
+        They stay where they were the first time: CUDA graphs go on writing there, whatever else lies there by then.
+        """
         self.versions = []
-        for linear in self.linears:
-            linear.copy_OI = torch.empty_like(linear.weight, dtype=self.dtype, requires_grad=False)
+        self.kept = self.kept or list(self.new_copies())
+        for module, name, copy in self.kept:
+            setattr(module, name, copy)
         for linear, _ in self.scaled:
             linear.copy_is_scaled = True
+
+    def new_copies(self) -> Iterator[tuple[nn.Module, str, Tensor]]:
+        """Room for all copies: whose each is, and as which of its attributes."""
         for module in self.joints:
-            module.joint_copy = joint_of(module.joint_maps, self.dtype)
+            joint, rows = self.room_for(*module.joint_maps), [len(linear.weight) for linear in module.joint_maps]
+            yield module, "joint_copy", joint
+            yield from (
+                (linear, "copy_OI", part) for linear, part in zip(module.joint_maps, joint.split(rows), strict=True)
+            )
+        joined = {linear for module in self.joints for linear in module.joint_maps}
+        yield from ((linear, "copy_OI", self.room_for(linear)) for linear in self.linears if linear not in joined)
+
+    def room_for(self, *linears: Linear) -> Tensor:
+        """Room for the copies of some maps that read the same input, one below the other."""
+        first, rows = linears[0].weight, sum(len(linear.weight) for linear in linears)
+        return first.new_empty(rows, first.size(1), dtype=self.dtype, requires_grad=False)
 
     def drop(self) -> None:
         """Let the model cast its weights at every use again."""
-        for module in self.joints:
-            module.joint_copy = None
-        for linear in self.linears:
-            linear.copy_OI = None
+        for module, name, _ in self.kept:
+            setattr(module, name, None)
 
     def forget(self) -> None:
         """Copy at the next refresh, whether something has changed or not."""
@@ -77,13 +96,3 @@ def copy_of(linear: Linear) -> Tensor:
     """The copy that a map has."""
     assert linear.copy_OI is not None
     return linear.copy_OI
-
-
-def joint_of(linears: tuple[Linear, ...], dtype: torch.dtype) -> Tensor:
-    """Room for the copies of some maps, one below the other; each map gets its part."""
-    rows = [len(linear.weight) for linear in linears]
-    first = linears[0].weight
-    joint = first.new_empty(sum(rows), first.size(1), dtype=dtype, requires_grad=False)
-    for linear, part in zip(linears, joint.split(rows), strict=True):
-        linear.copy_OI = part
-    return joint

@@ -279,3 +279,16 @@ def test_additions_to_queries_keep_to_the_slow_heads() -> None:
     expected = model.token_losses(ids, ids, 16, False, lora)
     model.take(FastPaths(copies=True, heads=True))
     torch.testing.assert_close(model.token_losses(ids, ids, 16, False, lora), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_copies_lie_where_they_lay_when_they_are_taken_again() -> None:
+    """CUDA graphs that were captured before Hessians were collected go on writing there."""
+    model = randomized(EVERY_MODEL["rest"])
+    places: list[list[int]] = []
+    for fast in (COPIES, FastPaths(), COPIES):
+        model.take(fast)
+        places.append([buffer.data_ptr() for name, buffer in model.named_buffers() if name.endswith("_copy")])
+        places[-1] += [buffer.data_ptr() for name, buffer in model.named_buffers() if name.endswith("copy_OI")]
+    assert places[0] == places[2]
+    assert places[0]
+    assert not places[1]
