@@ -133,7 +133,7 @@ def test_a_packed_run_measures_itself_within_its_seconds(tmp_path: Path, quickst
     budget = Budget(train_seconds=6.0, eval_tokens=65_536)
     result = execute(tmp_path, quickstart_data, budget, [sys.executable, "train_gpt.py"])
     assert 4.0 < result.train_seconds <= 6.0
-    assert result.val_loss < 5.0
+    assert result.train_loss < 3.0, "of validation, this text is too short to tell: it is passed dozens of times"
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
