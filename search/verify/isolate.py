@@ -26,6 +26,8 @@ from search.verify.watch import Limits, end, watch
 
 ROOT = Path(__file__).parents[2]
 TASKS_PER_PROCESS = 4  # at least; the kernel counts threads, of which libraries start one for each core
+PROBE_SECONDS = 120.0  # torch is slow to import from a cold disk
+PROBE = "import torch; torch.cuda.init(); torch.zeros(1, device='cuda').sum().item()"
 LIBRARY_FOLDERS = ("site-packages", "dist-packages")
 MOUNT_POINT, HOME, TEMPORARY = "root", "home", "home/tmp"  # in a folder made for one command
 # The Python installation comes on top. Of /etc only what has no secrets: root could read its own.
@@ -109,11 +111,31 @@ def run_untrusted(job: Job, *, is_unsafe_allowed: bool) -> Ended:
         IsolationError: this host cannot isolate it, and it may not run otherwise.
     """
     try:
+        if job.num_gpus:
+            check_gpus_are_seen(job)
         return run_isolated(job)
     except IsolationError as error:
         if not is_unsafe_allowed:
             raise IsolationError(f"{error}. --unsafe runs it with your rights and network") from error
         return replace(run_openly(job), unsafe=str(error))
+
+
+def check_gpus_are_seen(job: Job) -> None:
+    """Have an isolated program use a GPU; a trainer that sees none would run on the CPU, for days.
+
+    Raises:
+        IsolationError: it could not.
+    """
+    with tempfile.TemporaryDirectory(prefix="caddie-probe-") as folder:
+        output, limits = Path(folder, "output.txt"), replace(job.limits, seconds=PROBE_SECONDS)
+        work = Path(folder, "work")
+        work.mkdir()
+        probe = replace(job, command=[sys.executable, "-c", PROBE], folder=work, output=output, limits=limits)
+        ended = run_isolated(probe)
+        said = output.read_text(errors="replace").strip().rpartition("\n")[2]
+    if ended.exit_code != 0:
+        got = ended.killed or said or f"exit code {ended.exit_code}"
+        raise IsolationError(f"expected this host's GPUs to work in a program that is {ended.isolation}, got {got}")
 
 
 def run_isolated(job: Job, ways: Sequence[Way] = tuple(Way)) -> Ended:

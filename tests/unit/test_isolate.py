@@ -16,9 +16,10 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
 from search.child import harmless
-from search.verify.isolate import Ended, IsolationError, Job, Way, run_isolated
+from search.verify.isolate import Ended, IsolationError, Job, Way, run_isolated, run_untrusted
 from search.verify.watch import Limits
 
 LIMITS = Limits(seconds=30.0, memory_bytes=2**30, processes=40)
@@ -390,6 +391,17 @@ def test_what_pip_installed_with_target_is_seen(tmp_path: Path, way: Way, monkey
         job = job_of(tmp_path, "import added\ntry: import own\nexcept ImportError: print('alone')")
         ended = run_or_skip(replace(job, command=[one for one in job.command if one != "-I"]), way)
     assert (ended.exit_code, job.output.read_text().split()) == (0, ["seen", "alone"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a host without GPUs")
+def test_a_program_that_would_not_see_its_gpus_is_not_run(tmp_path: Path) -> None:
+    """Its trainer would run on the CPU instead, for days."""
+    job = replace(job_of(tmp_path, "open('ran', 'w')"), num_gpus=1)
+    with pytest.raises(IsolationError, match=r"GPUs to work in a program that is isolated .* got .*CUDA"):
+        run_untrusted(job, is_unsafe_allowed=False)
+    assert not (job.folder / "ran").exists()
+    assert run_untrusted(job, is_unsafe_allowed=True).unsafe
+    assert (job.folder / "ran").exists()
 
 
 def test_a_command_that_is_not_there_is_no_host_that_cannot(tmp_path: Path) -> None:
