@@ -17,7 +17,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from search.encoding import Encoder, place_of, value_at
-from search.joint_model import Array, JointModel, Runs, expected_improvement, fit_joint, model_of
+from search.joint_model import MOST_RUNS, Array, JointModel, Runs, expected_improvement, fit_joint, model_of
 from search.sampler_trials import Recorder, UniformTrial
 from search.spec import StudySpec
 from spaces.prior import NearTrial, usual_values
@@ -27,7 +27,6 @@ from trainer.errors import ConfigError
 from trainer.result import FailureKind
 
 STARTUP = 10  # measured proxies before the model proposes; until then, random recipes that fit
-MOST_RUNS = 400  # an ask takes a second then; beyond, the other sampler proposes
 NUM_RANDOM, NUM_NEAR = 400, 200  # candidates: at random, and of each round near the best
 NUM_BEST, ROUNDS = 8, 3
 MOVES, WIDTHS = (1, 2, 3), (0.03, 0.1, 0.3)  # params that move, by shares of their ranges
@@ -45,14 +44,14 @@ Fits = Callable[[Recipe], bool]  # whether a recipe is predicted to keep its byt
 def with_joint_model(
     sampler: BaseSampler, spec: StudySpec, later: LaterTrials, fits: Fits, finished: int
 ) -> BaseSampler:
-    """A first rung's sampler with the model over it, where the study file asks for it.
+    """A first rung's sampler with the model over it, where that is the study's kind.
 
     Args:
         later: trials of the later rungs.
         fits: whether a recipe is worth a proposal.
         finished: trials that exist already; a restart must not repeat the first start's random draws.
     """
-    if spec.sampler.kind != "joint":
+    if spec.sampler_kind != "joint":
         return sampler
     seed = None if spec.sampler.seed is None else spec.sampler.seed + 1_000_003 * finished
     is_size_solved = spec.solved_param() is not None
