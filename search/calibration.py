@@ -52,12 +52,12 @@ class Posterior:
 
     Attributes:
         sds: standard deviations.
-        slope: posterior mean of b.
+        slope: posterior mean of b; None where another model speaks (search.joint_promotion).
     """
 
     means: Array
     sds: Array
-    slope: float
+    slope: float | None = None
 
     @property
     def lower_bounds(self) -> Array:

@@ -27,6 +27,7 @@ USUAL_DIMENSIONS = 11  # for which LENGTH is meant; more of them are longer, so 
 BOUND = 3.5  # deviations from the prior's mean
 JITTER = 1e-6
 ITERATIONS = 30
+MOST_RUNS = 400  # a fit takes a second then; who would need a larger one does without the model
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,12 +136,20 @@ def fit_joint(runs: Runs, num_rungs: int, start: Array | None = None) -> JointMo
 
 def scale(scores_N: Array, rungs_N: Places) -> Array:
     """Scores about the mean of their rung, in units of the cheapest rung's spread, bad ones compressed."""
-    scaled = np.empty_like(scores_N)
+    unit, scaled = unit_of(scores_N, rungs_N), np.empty_like(scores_N)
     for rung in np.unique(rungs_N):
-        scaled[rungs_N == rung] = compress(scores_N[rungs_N == rung])
-        scaled[rungs_N == rung] -= np.mean(scaled[rungs_N == rung])
-    spread = float(np.std(scaled[rungs_N == np.min(rungs_N)]))
-    return scaled / max(spread, 1e-6)
+        scaled[rungs_N == rung] = compress(scores_N[rungs_N == rung]) - middle_of(scores_N, rungs_N, rung)
+    return scaled / unit
+
+
+def unit_of(scores_N: Array, rungs_N: Places) -> float:
+    """The unit of scaled scores in bits per byte."""
+    return max(float(np.std(compress(scores_N[rungs_N == np.min(rungs_N)]))), 1e-6)
+
+
+def middle_of(scores_N: Array, rungs_N: Places, rung: int) -> float:
+    """The score of a rung in bits per byte that is 0 once scaled."""
+    return float(np.mean(compress(scores_N[rungs_N == rung])))
 
 
 def compress(scores: Array) -> Array:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from search.decision import Decision
+from search.encoding import Encoder
 from search.promote import FindParams
 from search.promotion_rule import Step, model_decisions, top_decisions
 from search.services import Services
@@ -40,6 +41,7 @@ class Promotion:
         self._services = services
         self._find_params = find_params
         self._named = frozenset(recipe_hash(recipe) for recipe in (spec.base_recipe(), *spec.queued_recipes()))
+        self._encoder = Encoder(spec.build_space()) if spec.sampler_kind == "joint" else None
         self._known: tuple[object, list[Decision]] = (None, [])
 
     def due(self, *, is_source_finished: bool) -> list[Decision]:
@@ -77,6 +79,7 @@ class Promotion:
             named=self._named,
             fits=lambda row: self._fits(row, [*source, *target]),
             draw=f"{self._spec.sampler.seed} {self._spec.name}/{self._target_rung.name}",
+            encoder=self._encoder,
         )
 
     def _fits(self, row: TrialRow, rows: Sequence[TrialRow]) -> bool:

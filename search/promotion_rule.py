@@ -2,9 +2,10 @@
 
 The rule "model", slot by slot of the `promote` that a study grants:
 1. anchors: named recipes of spread quality, once all of them have their proxy, so that proxies are calibrated early;
-2. as proxies come in, the recipe with the best lower confidence bound of the calibrated posterior (search.calibration)
-   among those predicted to fit; one slot in four goes to a random one of the better half instead, which keeps the rank
-   correlation unbiased; and no architecture family gets more than its share while another has a candidate;
+2. as proxies come in, the recipe with the best lower confidence bound of its posterior (search.joint_promotion where
+   the study proposes by the joint model and that can say, else search.calibration) among those predicted to fit; one
+   slot in four goes to a random one of the better half instead, which keeps the rank correlation unbiased; and no
+   architecture family gets more than its share while another has a candidate;
 3. with every slot used, the two best by their first seed, and whoever is the winner, run with the rung's other seeds.
 
 The rule "top" waits for the rung before, and takes its best of those predicted to fit.
@@ -21,6 +22,8 @@ import numpy as np
 
 from search.calibration import Posterior, Scores, calibrate, seed_noise
 from search.decision import Considered, Decision, Reason, reason_of
+from search.encoding import Encoder
+from search.joint_promotion import joint_posterior
 from search.likeness import family_of, similarity
 from search.promote import top_recipes
 from search.trials import TrialRow, TrialStatus
@@ -49,6 +52,7 @@ class Step:
         named: hashes of the base and the queued recipes.
         fits: whether a trial's recipe is predicted to keep its bytes in the last rung.
         draw: names this step among all, for random slots.
+        encoder: of the params that the joint model goes by; None leaves it out.
     """
 
     source: Sequence[TrialRow]
@@ -61,6 +65,7 @@ class Step:
     named: frozenset[str]
     fits: Callable[[TrialRow], bool]
     draw: str
+    encoder: Encoder | None = None
 
 
 def top_decisions(step: Step) -> list[Decision]:
@@ -192,7 +197,14 @@ def _first_within_cap(step: Step, free: Sequence[Entrant], order: Sequence[int])
 
 
 def _posterior(step: Step, free: Sequence[Entrant]) -> Posterior:
-    """Of the scores that the free recipes would have in the target; those there already calibrate it."""
+    """Of the scores that the free recipes would have in the target."""
+    source, target = _measured(step.source), _measured(step.target)
+    joint = step.encoder and joint_posterior(step.encoder, source, target, [one.row for one in free])
+    return joint or _calibrated(step, free)
+
+
+def _calibrated(step: Step, free: Sequence[Entrant]) -> Posterior:
+    """By their proxies; the recipes that are in the target already say how far those are to be trusted."""
     known = {one.recipe_hash: one for one in entrants(step.target)}
     paired = [one for one in entrants(step.source) if one.recipe_hash in known]
     group = [*free, *paired]
@@ -267,7 +279,10 @@ def _family(row: TrialRow) -> str:
 def _by_recipe(rows: Sequence[TrialRow]) -> list[list[float]]:
     """Scores of the runs of each recipe."""
     groups: dict[str, list[float]] = {}
-    for row in rows:
-        if row.status in MEASURED and not row.is_copy:
-            groups.setdefault(row.attributes["recipe_hash"], []).append(row.attributes["val_bpb"])
+    for row in _measured(rows):
+        groups.setdefault(row.attributes["recipe_hash"], []).append(row.attributes["val_bpb"])
     return list(groups.values())
+
+
+def _measured(rows: Sequence[TrialRow]) -> list[TrialRow]:
+    return [row for row in rows if row.status in MEASURED and not row.is_copy]

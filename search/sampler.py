@@ -46,7 +46,7 @@ def make_sampler(spec: SamplerSpec, *, trials: int, slots: int, finished: int) -
 
 def _inner(spec: SamplerSpec, startup: int, trials: int, seed: int | None) -> BaseSampler:
     match spec.kind:
-        case "tpe" | "joint":  # search.sampler_joint takes over once there are runs to model
+        case "tpe" | "joint" | None:  # search.sampler_joint is over it, where the study's kind is joint
             return _tpe(startup, seed)
         case "gp":
             return GpOrTpe(startup, seed)

@@ -6,7 +6,7 @@ where a sampler that sees proxies alone goes on to what is best for short runs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -17,7 +17,8 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from search.encoding import Encoder, place_of, value_at
-from search.joint_model import Array, JointModel, Runs, expected_improvement, fit_joint, model_of
+from search.joint_model import MOST_RUNS, Array, JointModel, Runs, expected_improvement, fit_joint, model_of
+from search.sampler_trials import Recorder, UniformTrial
 from search.spec import StudySpec
 from spaces.prior import NearTrial, usual_values
 from spaces.space import Choice, Domain, Integer, Space, Trial
@@ -26,7 +27,6 @@ from trainer.errors import ConfigError
 from trainer.result import FailureKind
 
 STARTUP = 10  # measured proxies before the model proposes; until then, random recipes that fit
-MOST_RUNS = 400  # an ask takes a second then; beyond, the other sampler proposes
 NUM_RANDOM, NUM_NEAR = 400, 200  # candidates: at random, and of each round near the best
 NUM_BEST, ROUNDS = 8, 3
 MOVES, WIDTHS = (1, 2, 3), (0.03, 0.1, 0.3)  # params that move, by shares of their ranges
@@ -44,14 +44,14 @@ Fits = Callable[[Recipe], bool]  # whether a recipe is predicted to keep its byt
 def with_joint_model(
     sampler: BaseSampler, spec: StudySpec, later: LaterTrials, fits: Fits, finished: int
 ) -> BaseSampler:
-    """A first rung's sampler with the model over it, where the study file asks for it.
+    """A first rung's sampler with the model over it, where that is the study's kind.
 
     Args:
         later: trials of the later rungs.
         fits: whether a recipe is worth a proposal.
         finished: trials that exist already; a restart must not repeat the first start's random draws.
     """
-    if spec.sampler.kind != "joint":
+    if spec.sampler_kind != "joint":
         return sampler
     seed = None if spec.sampler.seed is None else spec.sampler.seed + 1_000_003 * finished
     is_size_solved = spec.solved_param() is not None
@@ -146,12 +146,16 @@ class JointSampler(BaseSampler):
             means_M, deviations_M = model.outlook(self._encoder.points(candidates), 0, target)
             return expected_improvement(means_M, deviations_M, float(np.min(means)))
 
-        return self._best_candidate([*self._random_ones(), *best], gains)
+        taken = [one.params for one in rungs[0]]  # the corner of a range is where any climb may end
+        return self._best_candidate([*self._random_ones(), *best], gains, taken)
 
     def _best_candidate(
-        self, first: Sequence[Mapping[str, Any]], gains: Callable[[Sequence[Mapping[str, Any]]], Array]
+        self,
+        first: Sequence[Mapping[str, Any]],
+        gains: Callable[[Sequence[Mapping[str, Any]]], Array],
+        taken: Sequence[Mapping[str, Any]],
     ) -> Mapping[str, Any] | None:
-        """Climb from the best of some points, by small and large steps; the end of the way that is a recipe."""
+        """Climb from the best of some points, by small and large steps; the end of the way that is a new recipe."""
         found = list(first)
         for _ in range(ROUNDS):
             order = np.argsort(-gains(found))
@@ -159,7 +163,8 @@ class JointSampler(BaseSampler):
             found = [*best, *(moved(self._space, best[one % NUM_BEST], self._random) for one in range(NUM_NEAR))]
         found = [*found, *self._random_ones()]
         order = np.argsort(-gains(found))
-        return next((one for place in order if (one := self._whole(found[place])) is not None), None)
+        ends = (self._whole(found[place]) for place in order)
+        return next((one for one in ends if one is not None and one not in taken), None)
 
     def _whole(self, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """What a trial with these values suggests, usual ones where it needs more; None where that is not to be run."""
@@ -254,45 +259,3 @@ def moved_value(domain: Domain, value: Any, width: float, random: Random) -> Any
 def is_given(trial: FrozenTrial) -> bool:
     """Whether a trial was queued with its params."""
     return "fixed_params" in trial.system_attrs
-
-
-@dataclass
-class Recorder:
-    """A trial that keeps what another suggests."""
-
-    inner: Trial
-    values: dict[str, Any] = field(default_factory=dict[str, Any])
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """A number in [low, high]."""
-        return self.values.setdefault(name, self.inner.suggest_float(name, low, high, log=log))
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        """A whole number in [low, high]."""
-        return self.values.setdefault(name, self.inner.suggest_int(name, low, high, step=step, log=log))
-
-    def suggest_categorical(self, name: str, choices: Sequence[str]) -> str:
-        """One of the labels."""
-        return self.values.setdefault(name, self.inner.suggest_categorical(name, choices))
-
-
-@dataclass(frozen=True, slots=True)
-class UniformTrial:
-    """A trial whose suggestions are spread evenly over their ranges."""
-
-    random: Random
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """A number in [low, high]."""
-        value = low * (high / low) ** self.random.random() if log else self.random.uniform(low, high)
-        return min(max(value, low), high)
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        """A whole number in [low, high]."""
-        if log:
-            return min(max(round(self.suggest_float(name, low, high, log=True)), low), high)
-        return self.random.randrange(low, high + 1, step)
-
-    def suggest_categorical(self, name: str, choices: Sequence[str]) -> str:
-        """One of the labels."""
-        return self.random.choice(list(choices))

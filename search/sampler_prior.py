@@ -22,11 +22,11 @@ from trainer.config import Recipe
 
 NUM_CENTRES = 4  # best trials that a proposal may be near
 NUM_MOVES = 3.0  # params that move, on average
-# Where a study does not say. Small spaces have none, where it neither helped nor harmed: 12 params of the surrogate of
-# tests/bench, 80 trials, 30 seeds, within 0.01 BPB of TPE alone, whose quartiles are 0.08 apart. In golf, on made-up
-# sums of effects whose best point is scattered around a record, after 70 trials of which 5 are named recipes, the
-# median of 14 seeds is above the best by 0.068 without, 0.063, 0.072, 0.056 and 0.056 with shares .25, .5, .75 and 1.
-FEW_PARAMS = 30
+# Where a study does not say. Small spaces have none (search.spec.FEW_PARAMS), where it neither helped nor harmed: 12
+# params of the surrogate of tests/bench, 80 trials, 30 seeds, within 0.01 BPB of TPE alone, whose quartiles are 0.08
+# apart. In golf, on made-up sums of effects whose best point is scattered around a record, after 70 trials of which 5
+# are named recipes, the median of 14 seeds is above the best by 0.068 without, 0.063, 0.072, 0.056 and 0.056 with
+# shares .25, .5, .75 and 1.
 SHARE = 0.75
 
 
@@ -39,8 +39,8 @@ def with_prior(sampler: BaseSampler, spec: StudySpec, finished: int) -> BaseSamp
     space, base, seed = spec.build_space(), spec.base_recipe(), spec.sampler.seed
     share = spec.sampler.prior
     if share is None:
-        is_control = spec.sampler.kind in {"random", "qmc"}
-        share = 0.0 if is_control or len(space.params) < FEW_PARAMS else SHARE
+        is_control = spec.sampler_kind in {"random", "qmc"}
+        share = 0.0 if is_control or spec.is_small else SHARE
     if share == 0.0:
         return sampler
     return PriorSampler(sampler, Centre.of(space, base), share, None if seed is None else seed + 1_000_003 * finished)

@@ -21,6 +21,7 @@ from search.spec_parts import (
     PromotionSpec,
     QueueSpec,
     RungSpec,
+    SamplerKind,
     SamplerSpec,
     SpaceSpec,
     SpecModel,
@@ -51,6 +52,8 @@ FAMILIES: Mapping[str, Callable[[], tuple[Param, ...]]] = MappingProxyType(
 )
 Objective = Literal["val_bpb", "artifact_bytes"]
 OBJECTIVES = (["val_bpb"], ["val_bpb", "artifact_bytes"])
+# Params of a small space. In larger ones the joint model has not been tried, and random points are mostly bad.
+FEW_PARAMS = 30
 GROWING = re.compile(r"rungs\.\d+\.(trials|promote)")  # what a study that exists may change, upwards
 
 
@@ -113,6 +116,18 @@ class StudySpec(SpecModel):
         known = [param for family in FAMILIES.values() for param in family() if param.path == solve.param]
         when = known[0].when if known else None
         return SolvedParam(path=solve.param, low=solve.low, high=solve.high, step=solve.step, when=when)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it searches few params."""
+        return len(self.build_space().params) <= FEW_PARAMS
+
+    @property
+    def sampler_kind(self) -> SamplerKind:
+        """Who proposes: as the file says, else the joint model, where params are few and the score is the goal."""
+        if self.sampler.kind is not None:
+            return self.sampler.kind
+        return "joint" if self.is_small and self.sampler.goal == "val_bpb" else "tpe"
 
     def definition(self) -> dict[str, Any]:
         """What makes results comparable, as JSON: recipe, space, objectives, limits, data and rungs.

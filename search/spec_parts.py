@@ -13,6 +13,7 @@ from spaces.space import Choice, Domain, Integer, Real
 from trainer.config import Budget
 from trainer.errors import ConfigError
 
+SamplerKind = Literal["joint", "tpe", "gp", "nsga2", "random", "qmc"]
 ANY_ACCELERATOR = "any"  # the price of rungs that name none
 MOST_LETTERS = 64  # of a name
 
@@ -205,12 +206,13 @@ class SamplerSpec(SpecModel):
     """How proposals are drawn; changes no result.
 
     Attributes:
+        kind: who proposes; None chooses by space and goal, see StudySpec.sampler_kind.
         goal: what proposals minimise: the score, with bytes under the limit as good as any, or all objectives.
         controls: further runs of the base in the first rung, each with another seed.
         prior: share of proposals near the base and the best trials; None chooses by kind and space.
     """
 
-    kind: Literal["joint", "tpe", "gp", "nsga2", "random", "qmc"] = "tpe"
+    kind: SamplerKind | None = None
     goal: Literal["val_bpb", "objectives"] = "val_bpb"
     prior: Annotated[float, Field(ge=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None

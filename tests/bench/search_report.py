@@ -18,7 +18,7 @@ from bench.search_statistics import (
     median,
     scores,
 )
-from bench.search_strategies import ABLATIONS, CADDIE, JOINT, OTHERS, STRATEGIES, THIRD
+from bench.search_strategies import ABLATIONS, CADDIE, OTHERS, STRATEGIES, THIRD
 from bench.surrogate_space import ARTIFACT_CAP, TRAIN_TOKENS
 
 GOAL = 1 / 3
@@ -38,8 +38,8 @@ budgets, {tokens} tokens, with the noise that seeds had
 - Caddie is its own driver, sampler, promotion and early stop over a simulated machine, with the study file of
   `tests/bench/search_caddie.py`: proxies at the middle budget, half of the GPU-seconds for dear runs, the clip's width
   solved for bytes, all else default. Bytes are predicted by its own size model, which is wrong by 8 % of the weights
-  before the study's first run. Its report is the winner that `caddie status` names. "{joint}" has
-  `sampler.kind: joint` and `promotion.stop_behind: null`; "{third}" is made for a third of the GPU-seconds.
+  before the study's first run. Its report is the winner that `caddie status` names. "{third}" is
+  made for a third of the GPU-seconds.
 - TPE is Optuna's default sampler on dear runs only, with bytes as its constraint. Hyperband is Optuna's pruner over it,
   with defaults. Ray Tune runs for real: OptunaSearch and ASHA with their defaults (reduction 3, as the budgets are);
   its workers are answered in the order of simulated time. Both go from the cheapest budget to the dearest and know no
@@ -95,7 +95,6 @@ def rules(about: Mapping[str, Any]) -> Iterator[str]:
         budget=f"{about['dear_runs'] * dear_seconds():.0f}",
         dear_runs=f"{about['dear_runs']:g}",
         nothing=f"{nothing():.4f}",
-        joint=JOINT,
         third=THIRD,
         confidence=f"{CONFIDENCE:.0%}",
     )
@@ -131,7 +130,7 @@ def mean_runs(played: Sequence[Line]) -> str:
 
 def goal_lines(lines: Sequence[Line], in_flight: int) -> Iterator[str]:
     """Whether the goal is met."""
-    for name in (CADDIE, JOINT, THIRD):
+    for name in (CADDIE, THIRD):
         found = goal(lines, name, OTHERS, in_flight)
         if found is not None:
             yield goal_line(name, found)

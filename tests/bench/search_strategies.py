@@ -11,7 +11,6 @@ Player = Callable[[int, float, int], Played]  # in flight, budget, seed
 
 CADDIE = "caddie"
 THIRD = "caddie, a third"  # a study that is made for a third of the budget
-JOINT = "caddie, joint model"  # of rungs, and dear runs are not stopped for their losses
 NUM_THIRDS = 3
 
 
@@ -34,20 +33,18 @@ def third(in_flight: int, budget: float, seed: int) -> Played:
 
 STRATEGIES: Mapping[str, Player] = {
     CADDIE: caddie(Plan()),
-    JOINT: caddie(Plan(changes={"sampler": {"kind": "joint"}, "promotion": {"stop_behind": None}})),
     THIRD: third,
     "random": search_optuna.random_search,
     "TPE, dear runs": search_optuna.tpe,
     "Hyperband": search_optuna.hyperband,
     "Ray Tune, ASHA": tuned,
 }
-OTHERS = tuple(name for name in STRATEGIES if name not in {CADDIE, JOINT, THIRD})
+OTHERS = tuple(name for name in STRATEGIES if name not in {CADDIE, THIRD})
 # Caddie with one thing changed in the study file.
 ABLATIONS: Mapping[str, Player] = {
-    "no stop of dear runs": caddie(Plan(changes={"promotion": {"stop_behind": None}})),
+    "sampler tpe": caddie(Plan(changes={"sampler": {"kind": "tpe"}})),
     "size not solved": caddie(Plan(solved=False)),
     "bytes an objective, size not solved": caddie(Plan(solved=False, changes={"sampler": {"goal": "objectives"}})),
-    "prior 0.75": caddie(Plan(changes={"sampler": {"prior": 0.75}})),
     "no early stop": caddie(Plan(changes={"early_stop": None})),
     "promotion top": caddie(Plan(changes={"promotion": {"rule": "top"}})),
     "random proposals": caddie(Plan(changes={"sampler": {"kind": "random"}})),

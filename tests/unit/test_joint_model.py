@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy.optimize import check_grad
 
 from search import joint_model
-from search.joint_model import Runs, compress, expected_improvement, fit_joint, prior, scale
+from search.joint_model import Runs, compress, expected_improvement, fit_joint, middle_of, prior, scale, unit_of
 
 Array = NDArray[np.float64]
 
@@ -66,6 +66,15 @@ def test_bad_scores_are_compressed_in_their_order() -> None:
     assert np.all(np.diff(squeezed) > 0)
     assert np.array_equal(squeezed[:3], scores[:3])
     assert squeezed[-1] < 3
+
+
+def test_scaled_scores_are_those_of_a_rung_about_its_middle() -> None:
+    data = runs(12, 4)
+    scaled, unit = scale(data.scores_N, data.rungs_N), unit_of(data.scores_N, data.rungs_N)
+    for rung in (0, 1):
+        of_rung = data.rungs_N == rung
+        back = middle_of(data.scores_N, data.rungs_N, rung) + unit * scaled[of_rung]
+        assert np.allclose(back, compress(data.scores_N[of_rung]))
 
 
 def test_improvement_is_expected_where_means_are_low_or_little_is_known() -> None:

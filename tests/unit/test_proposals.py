@@ -124,7 +124,7 @@ def test_a_lost_run_is_repeated_with_its_own_size(tmp_path: Path) -> None:
 
 
 def test_a_size_that_nothing_fits_costs_no_run_and_teaches(tmp_path: Path) -> None:
-    sim = machine(tmp_path, limits={"artifact_bytes": 300_000})
+    sim = machine(tmp_path, limits={"artifact_bytes": 300_000}, sampler={"kind": "tpe", "seed": 7})
     sim.run()
     refused = [row for row in sim.rows("proxy") if row.failure is FailureKind.OVERSIZE and "solved" in row.attributes]
     assert refused

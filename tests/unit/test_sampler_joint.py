@@ -129,6 +129,20 @@ def test_a_queued_recipe_keeps_its_params() -> None:
     assert ask(study) == {LAYERS: 11, RATE: 0.004, "ema": "on", "ema.half_life_fraction": 0.1}
 
 
+def test_no_recipe_is_proposed_twice_where_the_best_is_a_corner() -> None:
+    study = optuna.create_study(sampler=sampler([]))
+    found: list[dict[str, Any]] = []
+    for _ in range(20):
+        trial = study.ask()
+        SPACE.suggest(trial, Recipe())
+        score = 1.0 + trial.params[LAYERS] + np.log10(trial.params[RATE])
+        trial.set_user_attr("val_bpb", score)
+        study.tell(trial, score)
+        assert trial.params not in found
+        found.append(dict(trial.params))
+    assert found[-1][LAYERS] == 1
+
+
 def test_runs_under_way_are_not_proposed_again() -> None:
     study = optuna.create_study(sampler=sampler([]))
     played(study, 14)

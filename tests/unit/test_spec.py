@@ -10,6 +10,7 @@ import yaml
 from optuna.trial import FixedTrial
 from pydantic import BaseModel
 
+from search import spec as spec_module
 from search import spec_parts
 from search.errors import SpecError
 from search.shapes import num_parameters
@@ -319,6 +320,35 @@ def test_a_study_of_an_older_version_goes_on(tmp_path: Path) -> None:
     assert definition_differences(older, today) == ["recipe.model.num_layers was 7, got 3"]
     older["recipe"]["model"]["width"] = 7
     assert "recipe.model.width was 7, got None" in definition_differences(older, today)
+
+
+@pytest.mark.parametrize(
+    ("space", "sampler", "kind"),
+    [
+        ("[quantization]", "{}", "joint"),
+        ("[quantization]", "{kind: null, seed: 3}", "joint"),
+        ("[quantization]", "{goal: objectives}", "tpe"),
+        ("[golf]", "{}", "tpe"),
+        ("[quantization]", "{kind: tpe}", "tpe"),
+        ("[quantization]", "{kind: random}", "random"),
+        ("[golf]", "{kind: joint}", "joint"),
+    ],
+)
+def test_the_joint_model_proposes_in_small_spaces_unless_told(
+    tmp_path: Path, space: str, sampler: str, kind: str
+) -> None:
+    text = GOOD.replace("[quantization]", space).replace("data:", f"sampler: {sampler}\ndata:")
+    spec = load(tmp_path, text)
+    assert spec.sampler_kind == kind
+    assert StudySpec.model_validate_json(spec.to_json()).sampler_kind == kind, "as stored with a study"
+
+
+def test_a_space_is_small_up_to_so_many_params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = load(tmp_path, GOOD)
+    count = len(spec.build_space().params)
+    for few, kind in ((count, "joint"), (count - 1, "tpe")):
+        monkeypatch.setattr(spec_module, "FEW_PARAMS", few)
+        assert spec.sampler_kind == kind
 
 
 def test_a_family_is_named_for_every_module_of_params() -> None:
