@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import optuna
+from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
@@ -193,11 +194,11 @@ class StudyLoop:
         name = rung_study_name(self._spec.name, rung.name)
         study = open_rung(self._storage, name, self._spec.objectives)
         finished = len(study.get_trials(deepcopy=False))
-        sampler = make_sampler(self._spec.sampler, trials=rung.trials or 0, slots=slots, finished=finished)
-        study.sampler = with_prior(sampler, self._spec, finished)
+        sampler: BaseSampler = make_sampler(self._spec.sampler, trials=rung.trials or 0, slots=slots, finished=finished)
         if rung is self._spec.rungs[0]:
             fits = size_check(self._spec, self._services, lambda: read_rows(study, rung.name))
-            study.sampler = with_joint_model(study.sampler, self._spec, self._later_trials, fits, finished)
+            sampler = with_joint_model(sampler, self._spec, self._later_trials, fits, finished)
+        study.sampler = with_prior(sampler, self._spec, finished)
         return study
 
     def _later_trials(self) -> list[list[FrozenTrial]]:

@@ -26,7 +26,7 @@ from trainer.config import Recipe
 from trainer.errors import ConfigError
 from trainer.result import FailureKind
 
-STARTUP = 10  # measured proxies before the model proposes; until then, random recipes that fit
+STARTUP, LEAST_STARTUP = 10, 4  # measured proxies before the model proposes; fewer have no spread to speak of
 NUM_RANDOM, NUM_NEAR = 400, 200  # candidates: at random, and of each round near the best
 NUM_BEST, ROUNDS = 8, 3
 MOVES, WIDTHS = (1, 2, 3), (0.03, 0.1, 0.3)  # params that move, by shares of their ranges
@@ -54,9 +54,16 @@ def with_joint_model(
     if spec.sampler_kind != "joint":
         return sampler
     seed = None if spec.sampler.seed is None else spec.sampler.seed + 1_000_003 * finished
-    is_size_solved = spec.solved_param() is not None
+    startup = min(STARTUP, (spec.rungs[0].trials or 0) // 4)  # so that the model acts in a small study at all
     return JointSampler(
-        sampler, spec.build_space(), spec.base_recipe(), later, fits, is_size_solved=is_size_solved, seed=seed
+        sampler,
+        spec.build_space(),
+        spec.base_recipe(),
+        later,
+        fits,
+        startup=startup if spec.sampler.startup_trials is None else spec.sampler.startup_trials,
+        is_size_solved=spec.solved_param() is not None,
+        seed=seed,
     )
 
 
@@ -66,6 +73,7 @@ class JointSampler(BaseSampler):
     Args:
         inner: the other sampler.
         later: trials of the later rungs.
+        startup: measured proxies before the model proposes; until then, random recipes that fit.
         is_size_solved: a run over the limit of bytes is then bad luck, else it counts as bad.
         seed: None draws one.
     """
@@ -78,10 +86,12 @@ class JointSampler(BaseSampler):
         later: LaterTrials,
         fits: Fits,
         *,
+        startup: int = STARTUP,
         is_size_solved: bool,
         seed: int | None,
     ) -> None:
         self.inner = inner
+        self._startup = max(startup, LEAST_STARTUP)
         self._space, self._base = space, base
         self._later, self._fits = later, fits
         self._is_size_solved = is_size_solved
@@ -131,7 +141,7 @@ class JointSampler(BaseSampler):
         known = [(level, trial) for level, trials in enumerate(rungs) for trial in scored(trials)]
         if len(known) > MOST_RUNS:
             return None
-        if sum(level == 0 for level, _ in known) < STARTUP:
+        if sum(level == 0 for level, _ in known) < self._startup:
             return self._random_one()
         target = len(rungs) - 1
         points = self._encoder.points([one.trial.params for _, one in known])

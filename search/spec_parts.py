@@ -226,6 +226,8 @@ class SamplerSpec(SpecModel):
             raise problem(f"must be left out with {self.kind}, got {self.startup_trials}", "startup_trials")
         if "goal" in self.model_fields_set and is_random:
             raise problem(f"must be left out with {self.kind}, which looks at no result, got {self.goal}", "goal")
+        if self.kind == "joint" and self.goal != "val_bpb":
+            raise problem(f"must be val_bpb with joint, which models nothing else, got {self.goal}", "goal")
         return self
 
 

@@ -148,6 +148,10 @@ def test_gp_without_torch_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"kind": "cmaes"}, "'tpe', 'gp', 'nsga2', 'random' or 'qmc'"),
         ({"kind": "random", "goal": "val_bpb"}, "must be left out with random, which looks at no result, got val_bpb"),
+        (
+            {"kind": "joint", "goal": "objectives"},
+            "must be val_bpb with joint, which models nothing else, got objectives",
+        ),
         ({"kind": "nsga2", "startup_trials": 5}, "must be left out with nsga2, got 5"),
     ],
 )

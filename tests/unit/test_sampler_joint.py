@@ -12,7 +12,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search import sampler_joint
 from search.encoding import Encoder, places, value_at
+from search.joint_model import fit_joint as fit
 from search.sampler_joint import JointSampler, moved, scored
+from search.sampler_prior import Centre, PriorSampler
 from spaces.fields import set_values
 from spaces.space import Choice, Integer, Param, Real, Space
 from trainer.config import Recipe
@@ -92,6 +94,27 @@ def test_places_span_ranges_on_the_scale_of_the_search() -> None:
 def test_the_first_proposals_are_random_recipes_that_fit() -> None:
     study = optuna.create_study(sampler=sampler([[]], fits=lambda recipe: recipe.model.num_layers > 6))
     assert all(values[LAYERS] > 6 for values in played(study, 15))
+
+
+@pytest.fixture
+def fitted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many runs each fit of the model was of."""
+    sizes: list[int] = []
+    monkeypatch.setattr(sampler_joint, "fit_joint", lambda runs, *_: sizes.append(len(runs.scores_N)) or fit(runs, 1))
+    return sizes
+
+
+@pytest.mark.parametrize(("startup", "expected"), [(10, 10), (5, 5), (0, 4)])
+def test_as_many_proposals_as_asked_for_come_before_the_model(startup: int, expected: int, fitted: list[int]) -> None:
+    played(optuna.create_study(sampler=sampler([], startup=startup)), 12)
+    assert fitted[0] == expected
+
+
+@pytest.mark.parametrize(("share", "is_asked"), [(1.0, False), (0.5, True)])
+def test_a_share_of_proposals_may_be_near_known_recipes(share: float, is_asked: bool, fitted: list[int]) -> None:
+    near = PriorSampler(sampler([], startup=4), Centre.of(SPACE, Recipe()), share, seed=1)
+    played(optuna.create_study(sampler=near), 16)
+    assert bool(fitted) == is_asked
 
 
 def test_proposals_close_in_on_what_is_best_in_the_dearest_rung() -> None:
