@@ -88,7 +88,14 @@ def verify(
     env: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE for --smoke and --rerun, as the README's command has it.")
     ] = None,
-    tolerance: Annotated[float, typer.Option(help="How far val_bpb may be off; GPU runs never repeat exactly.")] = 0.0,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="How far val_bpb may be off after --rerun; runs on GPUs never repeat exactly.",
+            show_default="0 for runs on a CPU, else 0.005",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Findings, for programs.")] = False,
 ) -> None:
     """Check a submission against the challenge's rules; exit code 0 when nothing is refused, 1 otherwise.
@@ -114,6 +121,7 @@ def verify(
             num_gpus=count_gpus(),
             settings=settings,
             is_unsafe_allowed=unsafe,
+            announce=lambda line: typer.echo(line, err=True),
         )
     findings = find(folder, request, LIMITS, Smoke(settings, unsafe) if smoke else None)
     if as_json:

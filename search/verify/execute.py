@@ -3,7 +3,7 @@
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -47,12 +47,20 @@ class Failed:
     reason: str
 
 
-def execute(folder: Path, run: Run, readable: tuple[Path, ...], *, is_unsafe_allowed: bool) -> Again | Failed:
+def execute(
+    folder: Path,
+    run: Run,
+    readable: tuple[Path, ...],
+    *,
+    is_unsafe_allowed: bool,
+    announce: Callable[[str], None],
+) -> Again | Failed:
     """Run a submission's train_gpt.py in a scratch folder.
 
     Args:
         folder: the submission, of which the scratch folder gets train_gpt.py and the tokenizers.
         run: its folder is replaced by the scratch one.
+        announce: hears where its output goes before it starts.
 
     Raises:
         IsolationError: this host cannot isolate it, and it may not run otherwise.
@@ -67,6 +75,7 @@ def execute(folder: Path, run: Run, readable: tuple[Path, ...], *, is_unsafe_all
         if data is not None:
             (work / "data").symlink_to(data)  # where the challenge's scripts look unless told otherwise
         moved = replace(run, folder=work)
+        announce(f"{run.run_id}: {CODE_FILE} runs again; what it prints: {output}")
         ended = run_untrusted(job_of(moved, output, readable), is_unsafe_allowed=is_unsafe_allowed)
         return read_again(work, output, ended)
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -598,9 +599,18 @@ def other_score(folder: Path, by: float) -> Path:
 def test_rerun_that_scores_worse(tmp_path: Path, rerun: Rerun) -> None:
     out = other_score(tmp_path, 1e-5)
     assert is_valid(verify(out))
-    findings = verify(out, rerun)
+    findings = verify(out, replace(rerun, tolerance=0.0))
     assert rules(findings, Severity.REFUSE) == ["rerun"]
     assert "expected val_bpb 1.20000000 again, got 1.20001000" in findings[0].message
+
+
+def test_runs_repeat_exactly_on_a_cpu_alone(tmp_path: Path, rerun: Rerun) -> None:
+    logs = [read_log(f"python:3.12.3 pytorch:2.13.0 device:{device}\n") for device in ("cpu", "NVIDIA H100 80GB HBM3")]
+    assert [rerun.tolerance_of(log) for log in logs] == [0.0, 0.005]
+    assert [replace(rerun, tolerance=0.1).tolerance_of(log) for log in logs] == [0.1, 0.1]
+    said: list[str] = []
+    assert is_valid(verify(other_score(tmp_path, 1e-5), replace(rerun, announce=said.append)))
+    assert said[0].startswith("rerun-seed7: train_gpt.py runs again; what it prints: ")
 
 
 def test_rerun_within_a_tolerance(tmp_path: Path, rerun: Rerun) -> None:
@@ -611,7 +621,7 @@ def test_rerun_within_a_tolerance(tmp_path: Path, rerun: Rerun) -> None:
 def test_rerun_with_other_bytes(tmp_path: Path, rerun: Rerun) -> None:
     run = make_run(tmp_path / "run7", 7, weight_bytes=5, artifact_bytes=len(packed_code()) + 5)
     out = export(make_claim(tmp_path, run), tmp_path / "out")
-    findings = verify(out, rerun)
+    findings = verify(out, replace(rerun, tolerance=0.0))
     assert rules(findings, Severity.REFUSE) == ["rerun"]
     assert "artifact bytes again" in findings[0].message
 
