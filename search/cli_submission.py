@@ -69,6 +69,16 @@ def export(
     )
 
 
+Tolerance = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        help="How far val_bpb may be off after --rerun; runs on GPUs never repeat exactly.",
+        show_default="0 for runs on a CPU, else 0.005",
+    ),
+]
+
+
 def verify(
     folder: Annotated[Path, typer.Argument(help="A submission folder, ours or anybody's.")],
     smoke: Annotated[
@@ -88,14 +98,7 @@ def verify(
     env: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE for --smoke and --rerun, as the README's command has it.")
     ] = None,
-    tolerance: Annotated[
-        float | None,
-        typer.Option(
-            min=0.0,
-            help="How far val_bpb may be off after --rerun; runs on GPUs never repeat exactly.",
-            show_default="0 for runs on a CPU, else 0.005",
-        ),
-    ] = None,
+    tolerance: Tolerance = None,
     as_json: Annotated[bool, typer.Option("--json", help="Findings, for programs.")] = False,
 ) -> None:
     """Check a submission against the challenge's rules; exit code 0 when nothing is refused, 1 otherwise.

@@ -170,7 +170,7 @@ class JointSampler(BaseSampler):
         for _ in range(ROUNDS):
             order = np.argsort(-gains(found))
             best = [found[place] for place in order[:NUM_BEST]]
-            found = [*best, *(moved(self._space, best[one % NUM_BEST], self._random) for one in range(NUM_NEAR))]
+            found = [*best, *(moved(self._space, best[one % len(best)], self._random) for one in range(NUM_NEAR))]
         found = [*found, *self._random_ones()]
         order = np.argsort(-gains(found))
         ends = (self._whole(found[place]) for place in order)

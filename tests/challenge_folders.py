@@ -51,6 +51,7 @@ world_size:8 grad_accum_steps:1
 seed:{run.seed}
 step:0/9000 val_loss:6.9310 val_bpb:4.1050 train_time:0ms step_avg:0.01ms
 step:1/9000 train_loss:6.9320 train_time:133ms step_avg:133.00ms
+step:{run.steps - 1}/9000 train_loss:1.9400 train_time:{run.train_ms - 80}ms step_avg:{run.step_ms:.2f}ms
 step:{run.steps}/9000 val_loss:1.9300 val_bpb:1.1430 train_time:{run.train_ms}ms step_avg:{run.step_ms:.2f}ms
 stopping_early: wallclock_cap train_time:{run.train_ms}ms step:{run.steps}/9000
 peak memory allocated: 20600 MiB reserved: 20658 MiB

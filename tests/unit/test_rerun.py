@@ -57,7 +57,14 @@ def said(findings: list[Finding], severity: Severity) -> list[str]:
 
 
 def rerun(shards: Path, settings: dict[str, str] | None = None) -> Rerun:
-    return Rerun(data_path=shards, world_size=1, deadline_seconds=60.0, settings=settings or {}, is_unsafe_allowed=True)
+    return Rerun(
+        data_path=shards,
+        world_size=1,
+        tolerance=0.0,
+        deadline_seconds=60.0,
+        settings=settings or {},
+        is_unsafe_allowed=True,
+    )
 
 
 def test_a_script_of_others_is_told_by_its_own_log(tmp_path: Path, shards: Path) -> None:

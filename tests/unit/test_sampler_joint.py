@@ -110,6 +110,12 @@ def test_as_many_proposals_as_asked_for_come_before_the_model(startup: int, expe
     assert fitted[0] == expected
 
 
+def test_a_space_whose_random_points_never_fit_still_gets_proposals() -> None:
+    """Fewer known points than the climbs start from, and nothing else to start from."""
+    study = optuna.create_study(sampler=sampler([], startup=4, fits=lambda recipe: recipe.model.num_layers < 0))
+    assert len(played(study, 7)) == 7
+
+
 @pytest.mark.parametrize(("share", "is_asked"), [(1.0, False), (0.5, True)])
 def test_a_share_of_proposals_may_be_near_known_recipes(share: float, is_asked: bool, fitted: list[int]) -> None:
     near = PriorSampler(sampler([], startup=4), Centre.of(SPACE, Recipe()), share, seed=1)
