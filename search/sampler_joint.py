@@ -109,7 +109,7 @@ class JointSampler(BaseSampler):
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The params that are drawn together, the first thing asked for each trial; none of what the model proposes."""
         self._proposals.clear()
-        proposal = None if is_given(trial) else self._propose(study, trial.number)
+        proposal = None if is_given(trial) else self._propose(study)
         if proposal is None:
             return self.inner.infer_relative_search_space(study, trial)
         self._proposals[trial.number] = proposal
@@ -135,7 +135,7 @@ class JointSampler(BaseSampler):
         self._random.seed()
         self.inner.reseed_rng()
 
-    def _propose(self, study: optuna.Study, number: int) -> Mapping[str, Any] | None:
+    def _propose(self, study: optuna.Study) -> Mapping[str, Any] | None:
         """The candidate of most expected improvement; None where the model cannot say."""
         rungs = [study.get_trials(deepcopy=False), *self._later()]
         known = [(level, trial) for level, trials in enumerate(rungs) for trial in scored(trials)]
