@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from made_trials import made_row, made_step
 from simulation import make_spec
 
 from search import joint_promotion
@@ -27,16 +28,7 @@ def row(rung: str, number: int, layers: int, rate: float, val_bpb: float, **attr
     params = {LAYERS: layers, RATE: rate}
     recipe = set_values(Recipe(), params)
     known = {"recipe": json.dumps(recipe_to_dict(recipe)), "recipe_hash": recipe_hash(recipe), "seed": 1}
-    return TrialRow(
-        rung=rung,
-        number=number,
-        status=TrialStatus.FEASIBLE,
-        values=(),
-        params=params,
-        violations={},
-        attributes={**known, "val_bpb": val_bpb, **attributes},
-        seconds=1.0,
-    )
+    return made_row({**known, "val_bpb": val_bpb, **attributes}, rung=rung, number=number, params=params)
 
 
 def law(layers: int, rate: float, best: int) -> float:
@@ -52,20 +44,8 @@ DEARS = [
 
 
 def step(source: Sequence[TrialRow] = PROXIES, target: Sequence[TrialRow] = DEARS, **changes: Any) -> Step:
-    plain = Step(
-        source=source,
-        target=target,
-        is_source_finished=True,
-        source_size=24,
-        slots=24,
-        anchors=0,
-        seeds=[1],
-        named=frozenset(),
-        fits=lambda _: True,
-        draw="test",
-        encoder=ENCODER,
-    )
-    return replace(plain, **changes)
+    own = {"is_source_finished": True, "source_size": 24, "slots": 24, "encoder": ENCODER}
+    return made_step(source, target, **{**own, **changes})
 
 
 def decided(given: Step) -> Decision:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from made_trials import made_row, made_step
 
 from search.decision import Reason, describe_decision
 from search.promotion_rule import Step, model_decisions, num_anchors, top_decisions, used_slots
@@ -36,16 +37,7 @@ def row(
         **more,
     }
     violations = {"artifact_bytes": 0.1} if status is TrialStatus.INFEASIBLE else {}
-    return TrialRow(
-        rung=rung,
-        number=number,
-        status=status,
-        values=(),
-        params={},
-        violations=violations,
-        attributes=attributes,
-        seconds=1.0,
-    )
+    return made_row(attributes, rung=rung, number=number, status=status, violations=violations)
 
 
 def proxies(count: int) -> list[TrialRow]:
@@ -53,19 +45,7 @@ def proxies(count: int) -> list[TrialRow]:
 
 
 def step(source: Sequence[TrialRow], target: Sequence[TrialRow] = (), **changes: Any) -> Step:
-    plain = Step(
-        source=source,
-        target=target,
-        is_source_finished=False,
-        source_size=16,
-        slots=8,
-        anchors=0,
-        seeds=[1],
-        named=frozenset(),
-        fits=lambda _: True,
-        draw="test",
-    )
-    return replace(plain, **changes)
+    return made_step(source, target, **changes)
 
 
 def promoted(given: Step, decide: Callable[[Step], list[Any]] = model_decisions) -> tuple[list[Any], list[TrialRow]]:

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_trials import made_row
 
 from search.size import expected_steps, predicted_weight_bytes
 from search.size_correction import SizePair, correction, kind_of, pairs_of, predicted_in_study
-from search.trials import TrialRow, TrialStatus
+from search.trials import TrialRow
 from spaces.fields import recipe_to_dict, set_values
 from spaces.recipes import named_recipe
 from trainer.config import Budget, Recipe
@@ -25,16 +26,7 @@ def pair(kind: str, ratio: float) -> SizePair:
 def row(recipe: Recipe, ratio: float, steps: int = 500, **more: Any) -> TrialRow:
     """A finished trial whose weights took so many times what is predicted."""
     attributes = {"weight_bytes": round(ratio * predicted_weight_bytes(recipe, steps)), "steps": steps, **more}
-    return TrialRow(
-        rung="proxy",
-        number=0,
-        status=TrialStatus.FEASIBLE,
-        values=(),
-        params={},
-        violations={},
-        attributes={"recipe": json.dumps(recipe_to_dict(recipe)), **attributes},
-        seconds=1.0,
-    )
+    return made_row({"recipe": json.dumps(recipe_to_dict(recipe)), **attributes})
 
 
 def test_without_runs_a_prediction_stays() -> None:

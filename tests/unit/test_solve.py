@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_trials import made_row
 from pydantic import ValidationError
 from simulation import make_spec
 
 from search.size import predicted_bytes
 from search.solve import SizeSolver, SolvedParam
 from search.solve_margin import MOST_MARGIN, margin_fraction, prediction_errors
-from search.trials import TrialRow, TrialStatus
+from search.trials import TrialRow
 from spaces.fields import get_value, recipe_hash, recipe_to_dict, set_values
 from spaces.recipes import named_recipe
 from trainer.config import Recipe
@@ -43,16 +44,7 @@ def row(recipe: Recipe = BASE, error: float = 0.0, **more: Any) -> TrialRow:
     """A run that took so much more than predicted, as a logarithm."""
     text = json.dumps(recipe_to_dict(recipe))
     attributes = {"recipe": text, "predicted_bytes": 10_000_000, "artifact_bytes": round(10_000_000 * math.exp(error))}
-    return TrialRow(
-        rung="proxy",
-        number=0,
-        status=TrialStatus.FEASIBLE,
-        values=(),
-        params={},
-        violations={},
-        attributes={**attributes, **more},
-        seconds=1.0,
-    )
+    return made_row({**attributes, **more})
 
 
 @settings(max_examples=30, deadline=None)

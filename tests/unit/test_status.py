@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from made_trials import made_row
 
 from search.correlation import (
     correlate,
@@ -16,16 +17,7 @@ from search.trials import TrialRow, TrialStatus
 
 
 def row(recipe: str, val_bpb: float, status: TrialStatus = TrialStatus.FEASIBLE, **more: Any) -> TrialRow:
-    return TrialRow(
-        rung="proxy",
-        number=0,
-        status=status,
-        values=(),
-        params={},
-        violations={},
-        attributes={"recipe_hash": recipe, "val_bpb": val_bpb, **more},
-        seconds=None,
-    )
+    return made_row({"recipe_hash": recipe, "val_bpb": val_bpb, **more}, status=status)
 
 
 def test_a_recipe_scores_the_mean_of_its_own_runs() -> None:

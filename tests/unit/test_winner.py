@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_trials import made_row
 
 from search.trials import TrialRow, TrialStatus
 from search.winner import best_probabilities, shrunk, standings
@@ -13,16 +14,7 @@ from search.winner import best_probabilities, shrunk, standings
 def run(
     recipe: str, val_bpb: float, status: TrialStatus = TrialStatus.FEASIBLE, number: int = 0, **more: Any
 ) -> TrialRow:
-    return TrialRow(
-        rung="full",
-        number=number,
-        status=status,
-        values=(),
-        params={},
-        violations={},
-        attributes={"recipe_hash": recipe, "val_bpb": val_bpb, **more},
-        seconds=None,
-    )
+    return made_row({"recipe_hash": recipe, "val_bpb": val_bpb, **more}, rung="full", number=number, status=status)
 
 
 def test_the_winner_is_better_than_the_luckiest_run() -> None:
