@@ -206,6 +206,15 @@ def enter_private_root(policy: Policy) -> None:
     kernel.enter_root(root)
     with suppress(OSError):  # a namespace's own number since Linux 6.14; root knows no other limit of processes
         Path("/proc/sys/kernel/pid_max").write_text(str(max(policy.tasks, LEAST_PIDS)))
+    keep_settings()
+
+
+def keep_settings() -> None:
+    """Make all of /proc read-only but the processes' own folders: root could set what holds for the whole host."""
+    for path in Path("/proc").iterdir():
+        if not path.is_symlink() and not path.name.isdecimal():
+            kernel.mount(str(path), path, None, kernel.MS_BIND | kernel.MS_REC)
+            kernel.make_read_only(path)
 
 
 def show(path: Path, root: Path, *, is_read_only: bool) -> None:
@@ -230,13 +239,14 @@ def become_command(policy: Policy, status: int) -> NoReturn:
     os.chdir(policy.folder)
     limit(policy)
     Path("/proc/self/oom_score_adj").write_text("1000")  # of all processes, this one goes first
+    # Of /proc, threads have to be written: CUDA does not start where it cannot name one.
     readable, writable = [Path(path) for path in policy.readable], [Path(path) for path in policy.writable]
     if policy.by_namespaces:
-        readable.append(Path("/proc"))
-        writable += [Path("/tmp"), Path("/dev/shm")]
+        writable += [Path("/proc"), Path("/tmp"), Path("/dev/shm")]
         families, denied = CONTAINED_FAMILIES, DENIED
     else:
         readable += [Path("/proc", name) for name in SHARED_PROC]
+        writable.append(Path("/proc/self/task"))
         families, denied = (), (*DENIED, *DENIED_OUTSIDE_NAMESPACES)
     kernel.drop_capabilities()
     kernel.restrict_files(readable, writable, denies_tcp=not policy.by_namespaces)

@@ -26,7 +26,7 @@ LIMITS = Limits(seconds=30.0, memory_bytes=2**30, processes=40)
 # Every attempt is a function; the result is what it returned or the name of its error.
 ATTEMPTS = textwrap.dedent(
     """
-    import ctypes, json, os, signal, socket, subprocess, sys, time
+    import ctypes, json, os, signal, socket, subprocess, sys, threading, time
     from pathlib import Path
 
     libc = ctypes.CDLL(None, use_errno=True)
@@ -57,7 +57,30 @@ ATTEMPTS = textwrap.dedent(
     def child():
         return subprocess.run([sys.executable, "-c", "print(6 * 7)"], capture_output=True, text=True).stdout.strip()
 
+    def name_thread(name):
+        thread = threading.Thread(target=time.sleep, args=(1,), daemon=True)
+        thread.start()
+        comm = Path(f"/proc/self/task/{thread.native_id}/comm")
+        comm.write_text(name)  # as pthread_setname_np does
+        return comm.read_text().strip()
+
+    def settings():
+        # what of the host can be opened for writing; nothing is written
+        found = []
+        for name in ("sysrq-trigger", "irq", "bus", "fs", "driver", "sys/kernel", "sys/vm"):
+            top = Path("/proc", name)
+            for path in [top, *top.rglob("*")]:
+                try:
+                    if path.is_file():
+                        os.close(os.open(path, os.O_WRONLY))
+                        found.append(str(path))
+                except OSError:
+                    pass
+        return found
+
     attempts = {
+        "name_thread": lambda: name_thread("worker"),
+        "settings": settings,
         "tcp": lambda: connect(socket.AF_INET, ("127.0.0.1", facts["tcp"])),
         "udp": lambda: connect(socket.AF_INET, ("127.0.0.1", facts["udp"]), socket.SOCK_DGRAM),
         "outside": lambda: connect(socket.AF_INET, ("192.0.2.1", 9), socket.SOCK_DGRAM),
@@ -257,6 +280,14 @@ def test_it_knows_nothing_of_whoever_started_it(tried: Tried) -> None:
 
 def test_it_has_no_rights_of_root(tried: Tried) -> None:
     assert tried.results["capabilities"] == ["0" * 16]
+
+
+def test_it_names_its_threads_which_cuda_needs(tried: Tried) -> None:
+    assert tried.results["name_thread"] == "worker"
+
+
+def test_nothing_that_holds_for_the_host_can_be_set(tried: Tried) -> None:
+    assert tried.results["settings"] == []
 
 
 def test_memory_and_files_end_somewhere(tried: Tried) -> None:
