@@ -6,6 +6,7 @@ processes together, is watched from here, and the command is killed with all it 
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -36,6 +37,7 @@ SYSTEM = (
     *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/alternatives"),
     *("/etc/passwd", "/etc/group", "/etc/hosts", "/etc/host.conf", "/etc/nsswitch.conf", "/etc/ssl/openssl.cnf"),
 )
+COMPILERS = ("gcc", "g++", "cc", "clang")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 GPU_SYSTEM = ("/sys/bus", "/sys/class", "/sys/devices", "/sys/module", "/opt/cuda")
 
@@ -245,7 +247,7 @@ def readable_paths(job: Job) -> Iterator[Path]:
     """Python, the system's libraries and what the job names, each where it is named and where it really lies."""
     named = [Path(name) for name in SYSTEM + (GPU_SYSTEM if job.num_gpus else ())]
     named += [Path(sys.prefix), Path(sys.base_prefix), Path(sys.exec_prefix), Path(sysconfig.get_path("stdlib"))]
-    named += [*libraries(), *job.readable]
+    named += [*libraries(), *compilers(job.environment), *job.readable]
     for path in job.readable:
         if path.is_dir():
             named += [inside for inside in path.iterdir() if inside.is_symlink()]
@@ -264,6 +266,15 @@ def libraries() -> list[Path]:
     entries = [Path(entry).absolute() for entry in sys.path if entry]
     found = [path for path in entries if path.name in LIBRARY_FOLDERS or any(path.glob("*.dist-info"))]
     return [path for path in found if not any(path.is_relative_to(prefix) for prefix in own)]
+
+
+def compilers(environment: Mapping[str, str]) -> list[Path]:
+    """Where the C compilers are installed that torch calls; not what lies in the user's home, or around it."""
+    names = [name for name in (environment.get("CC"), environment.get("CXX"), *COMPILERS) if name]
+    found = [path for name in names if (path := shutil.which(name, path=environment.get("PATH")))]
+    prefixes = {Path(path).absolute().parents[1] for path in found}
+    home = Path.home()
+    return [path for path in prefixes if not (path.is_relative_to(home) or home.is_relative_to(path))]
 
 
 def environment_of(job: Job, base: Path, way: Way | None) -> dict[str, str]:

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from search.child import harmless
-from search.verify.isolate import Ended, IsolationError, Job, Way, run_isolated, run_untrusted
+from search.verify.isolate import Ended, IsolationError, Job, Way, compilers, run_isolated, run_untrusted
 from search.verify.watch import Limits
 
 LIMITS = Limits(seconds=30.0, memory_bytes=2**30, processes=40)
@@ -439,3 +439,23 @@ def test_a_command_that_is_not_there_is_no_host_that_cannot(tmp_path: Path) -> N
     job = replace(job_of(tmp_path, ""), command=["/usr/bin/nothing-here"])
     with pytest.raises(IsolationError, match="No such file"):
         run_isolated(job)
+
+
+@each_way
+def test_a_compiler_that_lies_elsewhere_can_be_run(tmp_path: Path, way: Way) -> None:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as outside:
+        compiler = Path(outside, "gcc-99/bin/gcc")
+        compiler.parent.mkdir(parents=True)
+        compiler.write_text("#!/bin/sh\necho compiled\n")
+        compiler.chmod(0o755)
+        job = job_of(tmp_path, "import os, subprocess; subprocess.run([os.environ['CC']], check=True)")
+        ended = run_or_skip(replace(job, environment={**job.environment, "CC": str(compiler)}), way)
+        assert (ended.exit_code, job.output.read_text()) == (0, "compiled\n")
+
+
+def test_a_compiler_at_home_shows_nothing_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("bin/gcc", ".local/bin/cc"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch(mode=0o755)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert compilers({"PATH": f"{tmp_path}/bin:{tmp_path}/.local/bin", "CC": "gcc"}) == []
