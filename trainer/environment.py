@@ -55,12 +55,17 @@ class Environment:
             torch.cuda.synchronize(self.device)
 
     @contextmanager
-    def turn(self, *, goes_first: bool = False) -> Generator[None]:
-        """Within it, this run alone uses the device, whose other runs have it before or after; see turn_on."""
+    def turn(self, *, goes_first: bool = False, is_warm_up: bool = False) -> Generator[None]:
+        """Within it, this run alone uses the device, whose other runs have it before or after; see turn_on.
+
+        Args:
+            is_warm_up: within it, no other run warms up; one of them may have the device's turn.
+        """
         if self.turn_path is None:
             yield
             return
-        with turn_on(self.turn_path, goes_first=goes_first) if self.is_main else nullcontext():
+        path = self.turn_path.with_stem(f"{self.turn_path.stem}-warm") if is_warm_up else self.turn_path
+        with turn_on(path, goes_first=goes_first) if self.is_main else nullcontext():
             self.barrier()
             yield
             self.synchronize()

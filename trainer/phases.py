@@ -4,7 +4,7 @@ import hashlib
 import platform
 import resource
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -91,15 +91,15 @@ class Session:
         return model, val_tokens, token_bytes
 
     @contextmanager
-    def turn(self, *, is_last: bool = False) -> Generator[None]:
-        """Within it, this run alone uses the device; the others compile, compress and wait meanwhile."""
+    def turn(self, *, is_last: bool = False, is_warm_up: bool = False) -> Generator[None]:
+        """Within it, this run alone uses the device, or warms up; the others compress and wait meanwhile."""
         if self.environment.turn_path is not None:
             self.enter(Phase.WAIT)
-        with self.environment.turn(goes_first=is_last):
+        with self.environment.turn(goes_first=is_last, is_warm_up=is_warm_up):
             yield
 
     def warm_up(self, trainer: Trainer, scorer: Scorer) -> None:
-        """Compile all that the run will need, in little of the device's time: other runs may be on it."""
+        """Compile all that the run will need, in little of the device's time: another run may be on it."""
         self.enter(Phase.WARMUP)
         if not self.environment.is_compiled:
             return
@@ -118,9 +118,28 @@ class Session:
             trainer.release_memory()
 
     def settle(self, trainer: Trainer) -> float:
-        """The last untimed steps; returns the seconds of the budget to keep back for quantization."""
-        if self.environment.turn_path is not None:
-            self.enter(Phase.WARMUP)
+        """The last untimed steps, with all the memory that the run will need.
+
+        Memory that lacks may be that of a run that warms up: then they are done again while none does.
+
+        Returns:
+            Seconds of the budget to keep back for quantization.
+        """
+        if self.environment.turn_path is None:
+            return self.rehearse(trainer)
+        self.enter(Phase.WARMUP)
+        micro_sequences = trainer.micro_sequences
+        with suppress(torch.OutOfMemoryError):
+            seconds = self.rehearse(trainer)
+            if trainer.micro_sequences == micro_sequences:
+                return seconds
+        trainer.micro_sequences = micro_sequences
+        trainer.release_memory()
+        with self.environment.turn(is_warm_up=True):
+            return self.rehearse(trainer)
+
+    def rehearse(self, trainer: Trainer) -> float:
+        """Untimed steps and a quantization; returns the seconds to keep back for the timed one."""
         if self.environment.is_compiled:
             trainer.capture_passes()
             trainer.warm_up(SETTLING_STEPS)
@@ -237,7 +256,8 @@ class Session:
         model, val_tokens, token_bytes = self.setup()
         scorer = Scorer(model, val_tokens, token_bytes, self.recipe, self.environment)
         trainer = Trainer(model, self.recipe, self.environment, self.emit)
-        self.warm_up(trainer, scorer)
+        with self.turn(is_warm_up=True):  # two runs' memory fits the device, three runs' may not
+            self.warm_up(trainer, scorer)
         with self.turn():
             trained = self.train(trainer, self.settle(trainer))
             self.enter(Phase.QUANTIZE)

@@ -13,6 +13,7 @@ from tiny_runs import CODE_PATH, TINY, failure_of, measurement_of
 
 import trainer.loop
 from trainer.config import Budget
+from trainer.phases import Session
 from trainer.result import FailureKind
 from trainer.train_config import OptimConfig
 
@@ -64,14 +65,49 @@ def test_a_run_uses_a_shared_device_in_its_turns_only(place: Path, monkeypatch: 
     with (place / "gpu.turn").open("wb") as file, ThreadPoolExecutor(1) as pool:
         fcntl.flock(file, fcntl.LOCK_EX)
         pending = pool.submit(measurement_of, place, TINY)
-        while "wait" not in phases_of(place) and not pending.done():
+        while phases_of(place)[-1:] != ["wait"] or "warmup" not in phases_of(place):
+            assert not pending.done()
             time.sleep(0.02)
         time.sleep(0.3)
-        assert phases_of(place) == ["setup", "warmup", "wait"]
+        assert phases_of(place) == ["setup", "wait", "warmup", "wait"]
         fcntl.flock(file, fcntl.LOCK_UN)
         pending.result()
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it has let go
-    assert phases_of(place)[2:] == ["wait", "warmup", "train", "quantize", "wait", "evaluate", "done"]
+    assert phases_of(place)[3:] == ["wait", "warmup", "train", "quantize", "wait", "evaluate", "done"]
+
+
+def test_runs_that_share_a_device_warm_up_one_at_a_time(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TURN_FILE", str(place / "gpu.turn"))
+    with (place / "gpu-warm.turn").open("wb") as file, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        pending = pool.submit(measurement_of, place, TINY)
+        while phases_of(place)[-1:] != ["wait"]:
+            assert not pending.done()
+            time.sleep(0.02)
+        time.sleep(0.3)
+        assert phases_of(place) == ["setup", "wait"]
+        fcntl.flock(file, fcntl.LOCK_UN)
+        pending.result()
+
+
+def test_memory_that_another_run_s_warm_up_took_is_waited_for(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a run of a recipe that fits would fail, as if the recipe did not."""
+    monkeypatch.setenv("TURN_FILE", str(place / "gpu.turn"))
+    rehearse, tries = Session.rehearse, list[bool]()
+
+    def rehearse_beside_another(session: Session, trainer: trainer.loop.Trainer) -> float:
+        with (place / "gpu-warm.turn").open("wb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                tries.append(True)  # nobody else warms up
+                return rehearse(session, trainer)
+        tries.append(False)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Session, "rehearse", rehearse_beside_another)
+    assert measurement_of(place, TINY).val_bpb > 0
+    assert tries == [False, True]
 
 
 def test_two_runs_are_equal_bit_for_bit(place: Path) -> None:
