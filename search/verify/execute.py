@@ -29,12 +29,14 @@ class Again:
 
     Attributes:
         val_bpb: as it printed it.
-        weight_bytes: as it says; None where it does not.
+        steps: of training, as it says; None where it does not.
+        weight_bytes: the same.
         has_weights: whether it left a file of that size.
     """
 
     ended: Ended
     val_bpb: str
+    steps: int | None
     weight_bytes: int | None
     has_weights: bool
 
@@ -117,8 +119,9 @@ def read_again(work: Path, output: Path, ended: Ended) -> Again | Failed:
     if val_bpb is None:
         return Failed(ended, f"exit code {ended.exit_code} and no result; its last line: {last_line(output)}")
     weight_bytes = outcome.weight_bytes if outcome is not None else log.integer("weight_bytes")
+    steps = outcome.steps if outcome is not None else log.integer("steps")
     has_weights = any(path.lstat().st_size == weight_bytes for path in files_below(work))
-    return Again(ended, val_bpb, weight_bytes, has_weights)
+    return Again(ended, val_bpb, steps, weight_bytes, has_weights)
 
 
 def files_below(work: Path) -> Iterator[Path]:

@@ -33,7 +33,7 @@ class Rerun:
         world_size: None takes the log's.
         tolerance: how far val_bpb may be off. 0 asks for the log's own digits and bytes, which a CPU run with a budget
             in tokens gives; on GPUs, and with a budget in seconds, two runs differ. None takes 0 for what was measured
-            on a CPU, else GPU_TOLERANCE.
+            on a CPU, else GPU_TOLERANCE. What is better by more, as on a faster machine, is for a reviewer.
         deadline_seconds: killed when it runs longer.
         settings: more variables of the environment, as a README's command may set them.
         is_unsafe_allowed: where this host cannot isolate it, it runs with this user's rights and network.
@@ -169,16 +169,18 @@ def compare(name: str, log: ChallengeLog, outcome: Again | Failed, shipped: int,
     digits = len(logged.partition(".")[2])
     is_equal = f"{float(outcome.val_bpb):.{digits}f}" == logged
     difference = float(outcome.val_bpb) - float(logged)
+    steps = f"{outcome.steps or 'unknown'} steps, {log.text('steps') or 'unknown'} in the log"
     if not (is_equal or abs(difference) <= tolerance):
-        message = f"expected val_bpb {logged} again, got {outcome.val_bpb}"
-        yield Finding("rerun", REFUSE, name, log.line("val_bpb"), message)
+        # More steps in the same time score better, and then the claim is no more than it should be.
+        severity = REVIEW if difference < 0 < tolerance else REFUSE
+        message = f"expected val_bpb {logged} again, got {outcome.val_bpb} ({steps})"
+        yield Finding("rerun", severity, name, log.line("val_bpb"), message)
     yield from compare_bytes(name, log, outcome, shipped, tolerance)
     same = "the same digits" if is_equal else f"off by {difference:+.8f}"
     artifact = "unknown" if outcome.weight_bytes is None else str(shipped + outcome.weight_bytes)
-    message = (
-        f"ran again in {outcome.ended.seconds:.0f} s, {outcome.ended.isolation}: val_bpb {outcome.val_bpb} ({same}),"
-    )
-    yield Finding("rerun", NOTE, name, None, f"{message} {artifact} artifact bytes")
+    how = f"ran again in {outcome.ended.seconds:.0f} s, {outcome.ended.isolation}"
+    message = f"{how}: val_bpb {outcome.val_bpb} ({same}), {steps}, {artifact} artifact bytes"
+    yield Finding("rerun", NOTE, name, None, message)
 
 
 def compare_bytes(name: str, log: ChallengeLog, again: Again, shipped: int, tolerance: float) -> Iterator[Finding]:

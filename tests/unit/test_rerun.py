@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,7 @@ def test_shards_lie_as_we_or_the_challenge_have_them(
 WITHOUT_NAMESPACES = ["unshare", "-Ur", "sh", "-c", 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$0" "$@"']
 TWO_RANKS = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from search.verify.isolate import Job, run_untrusted
 from search.verify.watch import Limits
@@ -175,3 +177,19 @@ def test_a_host_that_cannot_isolate_refuses_unless_told_otherwise(tmp_path: Path
     output = (tmp_path / "output.txt").read_text()
     assert str(tmp_path) in output
     assert "SECRET" not in output
+
+
+@pytest.mark.parametrize(
+    "difference, tolerance, severity",
+    [(-0.1, 0.0, REFUSE), (-0.1, 0.001, REVIEW), (0.1, 0.001, REFUSE), (0.1, 0.2, NOTE)],
+)
+def test_more_than_was_claimed_is_for_a_reviewer_and_less_is_refused(
+    tmp_path: Path, shards: Path, difference: float, tolerance: float, severity: Severity
+) -> None:
+    """A faster machine makes more steps in the same time; without a tolerance, digits must be the same."""
+    code = FOREIGN.replace("1.2 + seed / 7e5", str(1.20001 + difference))
+    found = rerun_of(tmp_path, code, replace(rerun(shards), tolerance=tolerance))
+    [message] = [one.message for one in found if one.severity is severity and "val_bpb" in one.message][:1]
+    assert "unknown steps" in message
+    worst = {one.severity for one in found if "val_bpb" in one.message}
+    assert worst <= {severity, NOTE}
