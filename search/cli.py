@@ -172,7 +172,8 @@ def doctor(
 def print_tables(storage: str, study: str) -> None:
     """A study's summary and the best recipes of each rung."""
     from search.ledger import Ledger
-    from search.status import rung_table, study_status, summary_lines
+    from search.rung_table import rung_table
+    from search.status import study_status, summary_lines
     from search.store import load_rungs, open_storage
     from search.study import read_rows
 

@@ -67,20 +67,3 @@ def reason_of(row: TrialRow) -> Reason | None:
     """Why a trial is in its rung; None for a proposal, and for a trial of a study from before reasons were kept."""
     stored: Mapping[str, Any] | None = row.attributes.get(ATTRIBUTE)
     return None if stored is None else Reason(stored["reason"])
-
-
-def describe_decision(row: TrialRow) -> str:
-    """The decision behind a trial in a few words: lcb, expected 1.2031 ± 0.0041 (next: proxy/7 1.2040)."""
-    stored: Mapping[str, Any] | None = row.attributes.get(ATTRIBUTE)
-    if stored is None:
-        return ""
-    text = str(stored["reason"])
-    if stored["mean"] is not None:
-        text += f", expected {stored['mean']:.4f} ± {stored['sd']:.4f}"
-    if stored["alternatives"]:
-        text += f" (next: {_named(stored['alternatives'][0])})"
-    return text
-
-
-def _named(one: Mapping[str, Any]) -> str:
-    return one["trial"] if one["mean"] is None else f"{one['trial']} {one['mean']:.4f}"

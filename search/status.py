@@ -1,14 +1,12 @@
-"""Where a study stands, as plain data and as tables: what status and run print, and what status --json holds."""
+"""Where a study stands, as plain data and in a few lines: what status and run print, and what status --json holds."""
 
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.table import Table
-
 from search.correlation import correlation_warning, describe_correlation, rank_correlation
-from search.decision import ATTRIBUTE, describe_decision
+from search.decision import ATTRIBUTE
 from search.early_stop import describe_early_stop, early_stop_status
 from search.ledger import Ledger, RunState
 from search.plan import counted
@@ -80,36 +78,6 @@ def trial_facts(row: TrialRow) -> dict[str, Any]:
         "params": dict(row.params),
         "solved": row.attributes.get("solved"),
     }
-
-
-def rung_table(name: str, rows: Sequence[TrialRow], most: int = 5) -> Table:
-    """The recipes of a rung that are most likely the best, and why each is there."""
-    table = Table(title=f"{name}: best of {sum(not row.is_open for row in rows)} trials", title_justify="left")
-    for column in ("trial", "val_bpb", "± noise", "seeds", "is best", "bytes"):
-        table.add_column(column, justify="right")
-    for column in ("from", "why", "params"):
-        table.add_column(column)
-    for one in standings(rows)[:most]:
-        table.add_row(
-            str(one.row.number),
-            f"{one.mean:.4f}",
-            f"{one.standard_error:.4f}",
-            str(one.seeds),
-            f"{one.probability:.0%}",
-            f"{one.row.artifact_bytes:,}",
-            str(one.row.attributes.get("promoted_from", "")),
-            describe_decision(one.row),
-            describe_params(one.row.fields),
-        )
-    return table
-
-
-def describe_params(params: Mapping[str, Any]) -> str:
-    """Searched fields by their last name, numbers short."""
-    return " ".join(
-        f"{path.rpartition('.')[2]}={value:.3g}" if isinstance(value, float) else f"{path.rpartition('.')[2]}={value}"
-        for path, value in params.items()
-    )
 
 
 def summary_lines(status: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from made_trials import made_row, made_step
 
-from search.decision import Reason, describe_decision
+from search.decision import Reason
 from search.promotion_rule import Step, model_decisions, num_anchors, top_decisions, used_slots
 from search.trials import TrialRow, TrialStatus
 from spaces.fields import recipe_hash, recipe_to_dict, set_values
@@ -185,9 +185,3 @@ def test_the_plain_rule_goes_by_predicted_bytes_too() -> None:
     decisions, target = promoted(given, top_decisions)
     assert [one.source for one in decisions] == [over, source[2]]
     assert top_decisions(replace(given, target=target, fits=lambda one: True)) == [], "another prediction adds none"
-
-
-def test_a_decision_reads_as_a_few_words() -> None:
-    decisions, target = promoted(step(proxies(16), slots=1, is_source_finished=True))
-    text = describe_decision(target[0])
-    assert text.startswith("lcb, expected ") and f"(next: {decisions[0].alternatives[0].trial} " in text
