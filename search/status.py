@@ -13,11 +13,14 @@ from search.early_stop import describe_early_stop, early_stop_status
 from search.ledger import Ledger, RunState
 from search.plan import counted
 from search.promote import pareto_front
+from search.spec import StudySpec
 from search.spending import describe_spending, spending_status
 from search.store import Storage, load_rungs, stored_spec
 from search.study import read_rows
 from search.trials import TrialRow
-from search.winner import standings
+from search.winner import Terms, standings, terms_of
+
+SURE = 0.99  # probability above which it needs no words
 
 
 def study_status(storage: Storage, ledger: Ledger, study: str, now: float) -> dict[str, Any]:
@@ -38,7 +41,7 @@ def study_status(storage: Storage, ledger: Ledger, study: str, now: float) -> di
         "study": study,
         "gpu_seconds": sum(run.gpu_seconds for run in runs),
         "spending": spending_status(spec, runs, first_left, now),
-        "rungs": [rung_status(name, rungs[name]) for name in names],
+        "rungs": [rung_status(name, rungs[name], terms) for name, terms in terms_by_rung(spec, rungs).items()],
         "rank_correlations": [
             {"from": low, "to": high, **rank_correlation(rungs[low], rungs[high])}
             for low, high in itertools.pairwise(names)
@@ -51,9 +54,15 @@ def study_status(storage: Storage, ledger: Ledger, study: str, now: float) -> di
     }
 
 
-def rung_status(name: str, rows: Sequence[TrialRow]) -> dict[str, Any]:
+def terms_by_rung(spec: StudySpec, rows_of: Mapping[str, Sequence[TrialRow]]) -> dict[str, Terms]:
+    """What the recipes of each rung are compared by."""
+    limit = spec.limits.artifact_bytes
+    return {rung.name: terms_of(rung.name, rows_of, rung.seeds, limit) for rung in spec.rungs}
+
+
+def rung_status(name: str, rows: Sequence[TrialRow], terms: Terms) -> dict[str, Any]:
     """One rung: trials by status, the recipe that is most likely the best, the Pareto front, every finished trial."""
-    ranked = standings(rows)
+    ranked = standings(rows, terms)
     return {
         "rung": name,
         "trials": dict(sorted(Counter(row.status.value for row in rows).items())),
@@ -82,21 +91,32 @@ def trial_facts(row: TrialRow) -> dict[str, Any]:
     }
 
 
-def rung_table(name: str, rows: Sequence[TrialRow], most: int = 5) -> Table:
+def rung_tables(storage: Storage, study: str) -> list[Table]:
+    """The table of each rung of which a trial has ended.
+
+    Raises:
+        StoreError: there is no such study, or this version cannot read it.
+    """
+    rows_of = {name: read_rows(optuna, name) for name, optuna in load_rungs(storage, study).items()}
+    terms = terms_by_rung(stored_spec(storage, study), rows_of)
+    return [rung_table(name, rows, terms[name]) for name, rows in rows_of.items() if not all(r.is_open for r in rows)]
+
+
+def rung_table(name: str, rows: Sequence[TrialRow], terms: Terms, most: int = 5) -> Table:
     """The recipes of a rung that are most likely the best, and why each is there."""
     table = Table(title=f"{name}: best of {sum(not row.is_open for row in rows)} trials", title_justify="left")
     for column in ("trial", "val_bpb", "± noise", "seeds", "is best", "bytes"):
         table.add_column(column, justify="right")
     for column in ("from", "why", "params"):
         table.add_column(column)
-    for one in standings(rows)[:most]:
+    for one in standings(rows, terms)[:most]:
         table.add_row(
             str(one.row.number),
             f"{one.mean:.4f}",
             f"{one.standard_error:.4f}",
             str(one.seeds),
             f"{one.probability:.0%}",
-            f"{one.row.artifact_bytes:,}",
+            f"{one.row.artifact_bytes:,}" + ("" if one.fits > SURE else f" (all seeds fit: {one.fits:.0%})"),
             str(one.row.attributes.get("promoted_from", "")),
             describe_decision(one.row),
             describe_params(one.row.fields),
@@ -137,8 +157,9 @@ def winner_lines(rungs: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     rung, one = best[-1]
     winner = one["winner"]
+    unsure = "" if winner["fits"] > SURE else f"; its other seeds keep the bytes with one of {winner['fits']:.0%}"
     seeds = "1 seed" if winner["seeds"] == 1 else f"{winner['seeds']} seeds"
     return [
         f"winner: {rung}/{one['trial']}, val_bpb {winner['val_bpb']:.4f} ± {winner['standard_error']:.4f} by {seeds},"
-        f" the best with a probability of {winner['probability']:.0%}"
+        f" the best with a probability of {winner['probability']:.0%}{unsure}"
     ]
