@@ -13,15 +13,23 @@ Everything here is a pure function of arrays. Lower scores are better; all are b
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Groups = Sequence[Sequence[float]]
 
 PRIOR_SLOPE, PRIOR_SLOPE_SD = 0.8, 0.5
 PRIOR_OFFSET_SD = 1.0  # bits per byte between the rungs, before any dear run: next to nothing is known
-PRIOR_NOISE, PRIOR_NOISE_WEIGHT = 0.001, 1.0  # of a seed (full runs: 0.0008, one-GPU proxies: 0.003), as so many pairs
+# Of a seed, where no recipe of a study ran with several: a share of how far its recipes differ, and at least so much.
+# Full runs have 0.0008, H100 runs of 30 s to ten minutes 0.0007 to 0.003, which is 3 to 10 % of their recipes' spread;
+# tiny CPU runs have 0.015 to 0.04, 10 to 20 % of theirs.
+PRIOR_NOISE_SHARE, LEAST_PRIOR_NOISE = 0.1, 0.001
+PRIOR_NOISE_WEIGHT = 1.0  # as so many pairs
+NORMAL_MAD = 1.4826  # standard deviations of a normal value to its median absolute deviation
+LEAST_SCORES = 5  # of which a spread says something
 RESIDUALS = np.geomspace(0.05, 2.0, 12)  # size of r as a share of the proxies' spread
 SHARED = (0.0, 0.4, 0.8)  # of the variance of r, with recipes that are alike
 LCB_DEVIATIONS = 0.5
@@ -65,14 +73,33 @@ class Posterior:
         return self.means - LCB_DEVIATIONS * self.sds
 
 
-def seed_noise(groups: Sequence[Sequence[float]]) -> float:
-    """Standard deviation of a run's score over seeds, pooled over recipes that ran with several.
+def seed_noise(own: Groups, others: Sequence[Groups]) -> float:
+    """Standard deviation of a run's score over seeds in a rung, pooled over its recipes that ran with several.
 
-    A prior guess counts as PRIOR_NOISE_WEIGHT degrees of freedom, so that two equal runs do not mean no noise.
+    The other rungs' is the guess that counts beside them, for which in turn recipes' spread is: noise differs less
+    between the rungs of a study than between studies.
+
+    Args:
+        own: scores of the runs of each recipe in the rung.
+        others: the same in each other rung of the study.
     """
+    spread = max(_spread([fmean(group) for group in groups]) for groups in (own, *others))
+    usual = max(PRIOR_NOISE_SHARE * spread, LEAST_PRIOR_NOISE)
+    return _pooled(own, _pooled([group for groups in others for group in groups], usual))
+
+
+def _pooled(groups: Groups, guess: float) -> float:
+    """The guess counts as PRIOR_NOISE_WEIGHT degrees of freedom, so that two equal runs do not mean no noise."""
     squares = sum(float(np.var(group)) * len(group) for group in groups)
-    freedom = sum(len(group) - 1 for group in groups if group)
-    return float(np.sqrt((squares + PRIOR_NOISE_WEIGHT * PRIOR_NOISE**2) / (freedom + PRIOR_NOISE_WEIGHT)))
+    freedom = sum(len(group) - 1 for group in groups)
+    return float(np.sqrt((squares + PRIOR_NOISE_WEIGHT * guess**2) / (freedom + PRIOR_NOISE_WEIGHT)))
+
+
+def _spread(scores: Sequence[float]) -> float:
+    """Deviation of most scores about their middle, whatever the few disasters are; 0 for too few to know."""
+    if len(scores) < LEAST_SCORES:
+        return 0.0
+    return NORMAL_MAD * float(np.median(np.abs(np.array(scores) - np.median(scores))))
 
 
 def calibrate(scores: Scores, proxy_noise: float, dear_noise: float) -> Posterior:

@@ -172,18 +172,15 @@ def doctor(
 def print_tables(storage: str, study: str) -> None:
     """A study's summary and the best recipes of each rung."""
     from search.ledger import Ledger
-    from search.rung_table import rung_table
+    from search.rung_table import rung_tables
     from search.status import study_status, summary_lines
-    from search.store import load_rungs, open_storage
-    from search.study import read_rows
+    from search.store import open_storage
 
     opened = open_storage(storage)
     for line in summary_lines(study_status(opened, Ledger.open(storage), study, time.time())):
         print_plain(line)
-    for rung, optuna_study in load_rungs(opened, study).items():
-        rows = read_rows(optuna_study, rung)
-        if not all(row.is_open for row in rows):
-            console.print(rung_table(rung, rows))
+    for table in rung_tables(opened, study):
+        console.print(table)
 
 
 def prepare_ray(address: str) -> None:

@@ -30,6 +30,7 @@ from search.size_correction import predicted_in_study
 from search.spec import StudySpec
 from search.store import load_rungs, open_artifacts, open_storage, quiet_optuna, stored_spec
 from search.study import read_rows
+from search.winner import terms_of
 from spaces.fields import recipe_hash
 from trainer.config import Budget, Recipe, check_fits
 
@@ -78,7 +79,9 @@ def promote_trial(
     source = rung or spec.rungs[0].name
     if source not in studies:
         raise SpecError(f"promote: rung must be one of {', '.join(studies)}, got {source}")
-    row = trial_to_promote(read_rows(studies[source], source), number)
+    rows_of = {name: read_rows(optuna, name) for name, optuna in studies.items()}
+    seeds = next(one.seeds for one in spec.rungs if one.name == source)
+    row = trial_to_promote(rows_of[source], terms_of(source, rows_of, seeds, spec.limits.artifact_bytes), number)
     check_study_data(spec, place)
     with study_loop(spec, place, console, None) as loop:
         target = loop.promote(row)

@@ -36,6 +36,7 @@ from search.store import (
 )
 from search.study import RungStudy, read_rows
 from search.trials import TrialRow
+from search.winner import terms_of
 from spaces.fields import recipe_hash
 
 
@@ -145,8 +146,7 @@ class StudyLoop:
         promotions = [self._promotion(loops, index) for index in range(len(loops))]
         ladder = Ladder(loops, promotions, self._services, self._brake, self._keep)
         ladder.drive()
-        for loop in loops:
-            write_note(loop.study.optuna, loop.study.rows())
+        self._write_notes(loops)
         settled: list[str] = []
         for index, loop in enumerate(loops):
             if not loop.study.rows() and ladder.is_finished(index):
@@ -157,11 +157,18 @@ class StudyLoop:
             settled.append(loop.rung.name)
         return LoopResult(settled=tuple(settled))
 
+    def _write_notes(self, loops: Sequence[RungLoop]) -> None:
+        """Put the standings of each rung beside its study."""
+        studies = {rung.name: self._rung_study(rung) for rung in self._spec.rungs}
+        rows_of = {name: study.rows() for name, study in studies.items()}
+        for rung in (loop.rung for loop in loops):
+            terms = terms_of(rung.name, rows_of, rung.seeds, self._spec.limits.artifact_bytes)
+            write_note(studies[rung.name].optuna, rows_of[rung.name], terms)
+
     def _promotion(self, loops: Sequence[RungLoop], index: int) -> Promotion | None:
         if index == 0:
             return None
-        source, target = loops[index - 1].study, loops[index].study
-        return Promotion(self._spec, index, source, target, self._services, self._params_of)
+        return Promotion(self._spec, index, [loop.study for loop in loops], self._services, self._params_of)
 
     def _study_to_run(self, rung: RungSpec) -> RungStudy:
         """A rung's trials; of the first one, with a sampler that knows how many runs there will be at a time."""

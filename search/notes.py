@@ -6,16 +6,16 @@ from typing import Any
 import optuna
 
 from search.trials import TrialRow
-from search.winner import standings
+from search.winner import Terms, standings
 
 MOST_SHOWN = 5  # five lines of a table stay far below the 2045 characters that one attribute may have
 # Where Optuna Dashboard keeps a study's note; its own function for that imports the whole dashboard.
 VERSION, TEXT = "dashboard:note_ver", "dashboard:note_str:0"
 
 
-def write_note(study: optuna.Study, rows: Sequence[TrialRow]) -> None:
+def write_note(study: optuna.Study, rows: Sequence[TrialRow], terms: Terms) -> None:
     """Put the standings of a rung's recipes beside its study, where they have changed."""
-    text = note_of([one.facts() for one in standings(rows)[:MOST_SHOWN]])
+    text = note_of([one.facts() for one in standings(rows, terms)[:MOST_SHOWN]])
     storage, study_id = study._storage, study._study_id  # pyright: ignore[reportPrivateUsage] (as the dashboard does)
     stored = storage.get_study_system_attrs(study_id)
     if text and text != stored.get(TEXT):

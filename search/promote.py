@@ -7,7 +7,7 @@ from search.decision import Reason
 from search.errors import SpecError
 from search.study import RungStudy
 from search.trials import TrialRow, TrialStatus
-from search.winner import standings
+from search.winner import Terms, standings
 from trainer.config import Recipe
 
 BY_USER = {"reason": Reason.USER.value, "mean": None, "sd": None, "alternatives": []}
@@ -27,19 +27,6 @@ def pareto_front(rows: Sequence[TrialRow]) -> list[TrialRow]:
     feasible = sorted(_feasible(rows), key=lambda row: row.number)
     front = [row for row in feasible if not any(_dominates(other, row) for other in feasible)]
     return sorted(front, key=_score)
-
-
-def top_recipes(rows: Sequence[TrialRow], count: int) -> list[TrialRow]:
-    """The best feasible trial of each of the count best recipes, best first.
-
-    A recipe that ran with several seeds is judged by its mean val_bpb over them: its luckiest seed would flatter it.
-    """
-    by_recipe: dict[str, list[TrialRow]] = {}
-    for row in _feasible(rows):
-        if not row.is_copy:
-            by_recipe.setdefault(row.attributes["recipe_hash"], []).append(row)
-    ranked = sorted(by_recipe.values(), key=lambda group: (_mean_score(group), group[0].number))
-    return [min(group, key=_score) for group in ranked[:count]]
 
 
 def queue_promoted(source: TrialRow, target: RungStudy, seeds: Sequence[int], find_params: FindParams) -> int:
@@ -64,7 +51,7 @@ def missing_seeds(source: TrialRow, target: RungStudy, seeds: Sequence[int]) -> 
     return [seed for seed in seeds if (source.attributes["recipe_hash"], seed) not in present]
 
 
-def trial_to_promote(rows: Sequence[TrialRow], number: int | None) -> TrialRow:
+def trial_to_promote(rows: Sequence[TrialRow], terms: Terms, number: int | None) -> TrialRow:
     """The trial of that number, or of the recipe that is most likely the best.
 
     An infeasible trial may be promoted by number: a longer run may well fit, since trained weights compress better.
@@ -73,7 +60,7 @@ def trial_to_promote(rows: Sequence[TrialRow], number: int | None) -> TrialRow:
         SpecError: there is no such trial, it was not measured, or nothing is feasible yet.
     """
     if number is None:
-        best = standings(rows)
+        best = standings(rows, terms)
         if not best:
             raise SpecError("promote: needs a feasible trial, got none yet; name one with --trial")
         return best[0].row
@@ -93,10 +80,6 @@ def _feasible(rows: Sequence[TrialRow]) -> list[TrialRow]:
 
 def _score(row: TrialRow) -> tuple[float, int]:
     return row.attributes["val_bpb"], row.number
-
-
-def _mean_score(rows: Sequence[TrialRow]) -> float:
-    return sum(row.attributes["val_bpb"] for row in rows) / len(rows)
 
 
 def _dominates(one: TrialRow, other: TrialRow) -> bool:

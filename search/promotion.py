@@ -24,20 +24,21 @@ class Promotion:
 
     Args:
         index: of the target among the study's rungs.
+        studies: of all its rungs.
     """
 
     def __init__(
         self,
         spec: StudySpec,
         index: int,
-        source: RungStudy,
-        target: RungStudy,
+        studies: Sequence[RungStudy],
         services: Services,
         find_params: FindParams,
     ) -> None:
         self._spec = spec
         self._source_rung, self._target_rung = spec.rungs[index - 1], spec.rungs[index]
-        self._source, self._target = source, target
+        self._source, self._target = studies[index - 1 : index + 1]
+        self._others = [*studies[: index - 1], *studies[index + 1 :]]
         self._services = services
         self._find_params = find_params
         self._named = frozenset(recipe_hash(recipe) for recipe in (spec.base_recipe(), *spec.queued_recipes()))
@@ -77,6 +78,8 @@ class Promotion:
             anchors=self._spec.promotion.anchors,
             seeds=self._target_rung.seeds,
             named=self._named,
+            artifact_bytes=self._spec.limits.artifact_bytes,
+            other_rungs=[study.rows() for study in self._others],
             fits=lambda row: self._fits(row, [*source, *target]),
             draw=f"{self._spec.sampler.seed} {self._spec.name}/{self._target_rung.name}",
             encoder=self._encoder,

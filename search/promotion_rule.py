@@ -16,18 +16,17 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
 
 import numpy as np
 
 from search.calibration import Posterior, Scores, calibrate, seed_noise
 from search.decision import Considered, Decision, Reason, reason_of
 from search.encoding import Encoder
+from search.entrants import MEASURED, Entrant, entrants
 from search.joint_promotion import joint_posterior
 from search.likeness import family_of, similarity
-from search.promote import top_recipes
-from search.trials import TrialRow, TrialStatus
-from search.winner import standings
+from search.trials import TrialRow
+from search.winner import Terms, scores_by_recipe, standings
 
 RANDOM_EVERY = 4  # slots, of which the last is random
 REPLICATED = 2  # recipes that get the rung's further seeds
@@ -35,7 +34,6 @@ ANCHOR_SHARE, MOST_ANCHORS = 4, 8  # one slot in four, unless the study file say
 FAMILY_SHARE = 0.5  # of the slots
 PACE = 2.0  # a share p of the proxies opens p ** PACE of the slots: later ones know more, and are better
 NUM_ALTERNATIVES = 3
-MEASURED = frozenset({TrialStatus.FEASIBLE, TrialStatus.INFEASIBLE})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +48,8 @@ class Step:
         anchors: how many of the slots are for named recipes; None chooses.
         seeds: of the target.
         named: hashes of the base and the queued recipes.
+        artifact_bytes: limit of each run.
+        other_rungs: trials of the rungs of the study that are neither.
         fits: whether a trial's recipe is predicted to keep its bytes in the last rung.
         draw: names this step among all, for random slots.
         encoder: of the params that the joint model goes by; None leaves it out.
@@ -63,9 +63,17 @@ class Step:
     anchors: int | None
     seeds: Sequence[int]
     named: frozenset[str]
+    artifact_bytes: int
+    other_rungs: Sequence[Sequence[TrialRow]]
     fits: Callable[[TrialRow], bool]
     draw: str
     encoder: Encoder | None = None
+
+    @property
+    def terms(self) -> Terms:
+        """What recipes of the target are compared by."""
+        others = (self.source, *self.other_rungs)
+        return Terms(seeds=self.seeds, artifact_bytes=self.artifact_bytes, other_rungs=others)
 
 
 def top_decisions(step: Step) -> list[Decision]:
@@ -109,46 +117,6 @@ def num_runs(slots: int, num_seeds: int, rule: str) -> int:
 def num_anchors(slots: int, named: int, wanted: int | None) -> int:
     """How many named recipes run in a rung for calibration."""
     return min(named, slots, min(slots // ANCHOR_SHARE, MOST_ANCHORS) if wanted is None else wanted)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Entrant:
-    """A recipe of the source, as far as it was measured there.
-
-    Attributes:
-        row: its best run.
-        score: mean val_bpb of its runs.
-        runs: how many.
-    """
-
-    recipe_hash: str
-    row: TrialRow
-    score: float
-    runs: int
-
-    @property
-    def name(self) -> str:
-        """rung/number of its best run."""
-        return f"{self.row.rung}/{self.row.number}"
-
-
-def entrants(rows: Sequence[TrialRow]) -> list[Entrant]:
-    """The measured recipes of a rung that keep their times, best score first; bytes are judged by their prediction."""
-    groups: dict[str, list[TrialRow]] = {}
-    for row in rows:
-        over = {name for name, violation in row.violations.items() if violation > 0}
-        if row.status in MEASURED and over <= {"artifact_bytes"} and not row.is_copy:
-            groups.setdefault(row.attributes["recipe_hash"], []).append(row)
-    found = [
-        Entrant(
-            recipe_hash=recipe_hash,
-            row=min(runs, key=lambda row: (row.status is not TrialStatus.FEASIBLE, row.attributes["val_bpb"])),
-            score=fmean(row.attributes["val_bpb"] for row in runs),
-            runs=len(runs),
-        )
-        for recipe_hash, runs in groups.items()
-    ]
-    return sorted(found, key=lambda one: (one.score, one.row.number))
 
 
 def _anchor(step: Step, candidates: Sequence[Entrant]) -> Decision | None:
@@ -215,23 +183,25 @@ def _calibrated(step: Step, free: Sequence[Entrant]) -> Posterior:
         num_dears=np.array([1.0] * len(free) + [float(known[one.recipe_hash].runs) for one in paired]),
         similarity=similarity([recipe for one in group if (recipe := one.row.recipe) is not None]),
     )
-    return calibrate(scores, seed_noise(_by_recipe(step.source)), seed_noise(_by_recipe(step.target)))
+    source, target = scores_by_recipe(step.source), scores_by_recipe(step.target)
+    others = [scores_by_recipe(rows) for rows in step.other_rungs]
+    return calibrate(scores, seed_noise(source, [target, *others]), seed_noise(target, [source, *others]))
 
 
 def _further_seeds(step: Step) -> Iterator[Decision]:
-    """Further seeds, fixed in the study file before any run: of the two best by their first, then of the winner."""
+    """Further seeds, fixed in the study file before any run: of two by their first, then of the winner."""
     first = [row for row in step.target if row.attributes.get("seed") == step.seeds[0]]
     if any(row.is_open for row in first):
         return
     present = {row.key for row in step.target}
     missing = [
         (row, seed)
-        for row in top_recipes(first, REPLICATED)
+        for row in _replicated(step, first)
         for seed in step.seeds[1:]
         if (row.attributes["recipe_hash"], seed) not in present
     ]
     if not missing and not any(row.is_open for row in step.target):
-        best = [one.row for one in standings(step.target)[:1]]
+        best = [one.row for one in standings(step.target, step.terms)[:1]]
         missing = [
             (row, seed) for row in best for seed in step.seeds if (row.attributes["recipe_hash"], seed) not in present
         ]
@@ -243,6 +213,20 @@ def _further_seeds(step: Step) -> Iterator[Decision]:
             seed=seed,
             promoted_from=row.attributes.get("promoted_from"),
         )
+
+
+def _replicated(step: Step, first: Sequence[TrialRow]) -> list[TrialRow]:
+    """The recipes likeliest to be the two best, by score and by whether all their seeds keep the limit of bytes.
+
+    Those that were chosen before stay so, whatever their further seeds have taught since.
+
+    Args:
+        first: the target's runs with the first seed.
+    """
+    ranked = [one.row for one in standings(first, step.terms, REPLICATED)]
+    begun = _hashes([row for row in step.target if reason_of(row) is Reason.SEEDS])
+    chosen = [row for row in ranked if row.attributes["recipe_hash"] in begun]
+    return chosen + [row for row in ranked if row not in chosen][: max(REPLICATED - len(begun), 0)]
 
 
 def _decide(
@@ -274,14 +258,6 @@ def _hashes(rows: Sequence[TrialRow]) -> set[str]:
 def _family(row: TrialRow) -> str:
     recipe = row.recipe
     return "" if recipe is None else family_of(recipe)
-
-
-def _by_recipe(rows: Sequence[TrialRow]) -> list[list[float]]:
-    """Scores of the runs of each recipe."""
-    groups: dict[str, list[float]] = {}
-    for row in _measured(rows):
-        groups.setdefault(row.attributes["recipe_hash"], []).append(row.attributes["val_bpb"])
-    return list(groups.values())
 
 
 def _measured(rows: Sequence[TrialRow]) -> list[TrialRow]:

@@ -9,16 +9,30 @@ from rich.table import Table
 from rich.text import Text
 
 from search.decision import ATTRIBUTE
+from search.status import SURE, terms_by_rung
+from search.store import Storage, load_rungs, stored_spec
+from search.study import read_rows
 from search.trials import TrialRow
-from search.winner import Standing, standings
+from search.winner import Standing, Terms, standings
 
 MOST_RECIPES = 5
 MOST_PARAMS = 24  # where more differ, status --json has all
 
 
-def rung_table(name: str, rows: Sequence[TrialRow]) -> Group:
+def rung_tables(storage: Storage, study: str) -> list[Group]:
+    """The table of each rung of which a trial has ended.
+
+    Raises:
+        StoreError: there is no such study, or this version cannot read it.
+    """
+    rows_of = {name: read_rows(optuna, name) for name, optuna in load_rungs(storage, study).items()}
+    terms = terms_by_rung(stored_spec(storage, study), rows_of)
+    return [rung_table(name, rows, terms[name]) for name, rows in rows_of.items() if not all(r.is_open for r in rows)]
+
+
+def rung_table(name: str, rows: Sequence[TrialRow], terms: Terms) -> Group:
     """The recipes of a rung that are most likely the best, why each is there, and how they differ."""
-    shown = standings(rows)[:MOST_RECIPES]
+    shown = standings(rows, terms)[:MOST_RECIPES]
     fields = [one.row.fields for one in shown]
     differing = differing_fields(fields)
     same = {path for one in fields for path in one} - set(differing)
@@ -49,6 +63,7 @@ def facts_of(shown: Sequence[Standing]) -> dict[str, list[str]]:
         "seeds": [str(one.seeds) for one in shown],
         "is best": [f"{one.probability:.0%}" for one in shown],
         "bytes": [f"{one.row.artifact_bytes:,}" for one in shown],
+        "all seeds fit": ["" if one.fits > SURE else f"{one.fits:.0%}" for one in shown],
         "from": [str(one.row.attributes.get("promoted_from", "")) for one in shown],
         "why": [decision.get("reason", "") for decision in decisions],
         "expected": [decimal(decision.get("mean")) for decision in decisions],

@@ -11,11 +11,14 @@ from search.early_stop import describe_early_stop, early_stop_status
 from search.ledger import Ledger, RunState
 from search.plan import counted
 from search.promote import pareto_front
+from search.spec import StudySpec
 from search.spending import describe_spending, spending_status
 from search.store import Storage, load_rungs, stored_spec
 from search.study import read_rows
 from search.trials import TrialRow
-from search.winner import standings
+from search.winner import Terms, standings, terms_of
+
+SURE = 0.99  # probability above which it needs no words
 
 
 def study_status(storage: Storage, ledger: Ledger, study: str, now: float) -> dict[str, Any]:
@@ -36,7 +39,7 @@ def study_status(storage: Storage, ledger: Ledger, study: str, now: float) -> di
         "study": study,
         "gpu_seconds": sum(run.gpu_seconds for run in runs),
         "spending": spending_status(spec, runs, first_left, now),
-        "rungs": [rung_status(name, rungs[name]) for name in names],
+        "rungs": [rung_status(name, rungs[name], terms) for name, terms in terms_by_rung(spec, rungs).items()],
         "rank_correlations": [
             {"from": low, "to": high, **rank_correlation(rungs[low], rungs[high])}
             for low, high in itertools.pairwise(names)
@@ -49,9 +52,15 @@ def study_status(storage: Storage, ledger: Ledger, study: str, now: float) -> di
     }
 
 
-def rung_status(name: str, rows: Sequence[TrialRow]) -> dict[str, Any]:
+def terms_by_rung(spec: StudySpec, rows_of: Mapping[str, Sequence[TrialRow]]) -> dict[str, Terms]:
+    """What the recipes of each rung are compared by."""
+    limit = spec.limits.artifact_bytes
+    return {rung.name: terms_of(rung.name, rows_of, rung.seeds, limit) for rung in spec.rungs}
+
+
+def rung_status(name: str, rows: Sequence[TrialRow], terms: Terms) -> dict[str, Any]:
     """One rung: trials by status, the recipe that is most likely the best, the Pareto front, every finished trial."""
-    ranked = standings(rows)
+    ranked = standings(rows, terms)
     return {
         "rung": name,
         "trials": dict(sorted(Counter(row.status.value for row in rows).items())),
@@ -105,8 +114,9 @@ def winner_lines(rungs: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     rung, one = best[-1]
     winner = one["winner"]
+    unsure = "" if winner["fits"] > SURE else f"; its other seeds keep the bytes with one of {winner['fits']:.0%}"
     seeds = "1 seed" if winner["seeds"] == 1 else f"{winner['seeds']} seeds"
     return [
         f"winner: {rung}/{one['trial']}, val_bpb {winner['val_bpb']:.4f} ± {winner['standard_error']:.4f} by {seeds},"
-        f" the best with a probability of {winner['probability']:.0%}"
+        f" the best with a probability of {winner['probability']:.0%}{unsure}"
     ]

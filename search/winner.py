@@ -2,25 +2,55 @@
 
 Recipes' true means are taken as normal about their own mean, and runs as normal about the recipe's; so a recipe's mean
 is drawn towards all others', the more so the fewer seeds it has and the noisier they are. The chance to be the best is
-counted in draws from that posterior, with a fixed seed.
+counted in draws from that posterior, with a fixed seed. In a draw in which a further seed of a recipe is over the limit
+of bytes, that recipe cannot be the best.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from search.calibration import Array, seed_noise
+from search.calibration import NORMAL_MAD, Array, seed_noise
+from search.seed_bytes import Scatter, fitting_draws, scatter_of, seed_bytes
 from search.trials import TrialRow, TrialStatus
 
 ENDED = frozenset({TrialStatus.FEASIBLE, TrialStatus.INFEASIBLE, TrialStatus.FAILED, TrialStatus.STOPPED})
 DRAWS = 20_000
 DRAW_SEED = 0
+LAST = 1e6  # bits per byte, more than any score
 FAR_OUT = 3.0  # standard deviations
-NORMAL_MAD = 1.4826  # standard deviations of a normal value to its median absolute deviation
 LEAST_BETWEEN = 0.1  # of the noise's variance, between recipes: none are exactly alike
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Terms:
+    """What recipes of a rung are compared by, beside its runs.
+
+    Attributes:
+        seeds: that each recipe would have to run with in this rung.
+        artifact_bytes: the limit that each of these runs has to keep.
+        other_rungs: trials of the study's other rungs, which tell what seeds do.
+    """
+
+    seeds: Sequence[int]
+    artifact_bytes: int
+    other_rungs: Sequence[Sequence[TrialRow]]
+
+
+def terms_of(rung: str, rows_of: Mapping[str, Sequence[TrialRow]], seeds: Sequence[int], artifact_bytes: int) -> Terms:
+    """The terms of a rung of a study.
+
+    Args:
+        rows_of: trials by rung.
+        seeds: of the rung.
+        artifact_bytes: the study's limit.
+    """
+    others = [rows for name, rows in rows_of.items() if name != rung]
+    return Terms(seeds=seeds, artifact_bytes=artifact_bytes, other_rungs=others)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +62,8 @@ class Standing:
         seeds: feasible runs of it.
         mean: of the posterior of its val_bpb over seeds.
         standard_error: deviation of that posterior.
-        probability: to be the best of the rung's recipes.
+        probability: to be the best of the rung's recipes, or one of the best that were asked for.
+        fits: probability that the seeds it has not run with keep the limit of bytes too.
     """
 
     row: TrialRow
@@ -40,6 +71,7 @@ class Standing:
     mean: float
     standard_error: float
     probability: float
+    fits: float
 
     def facts(self) -> dict[str, Any]:
         """The same as JSON."""
@@ -49,14 +81,18 @@ class Standing:
             "val_bpb": self.mean,
             "standard_error": self.standard_error,
             "probability": self.probability,
+            "fits": self.fits,
         }
 
 
-def standings(rows: Sequence[TrialRow]) -> list[Standing]:
+def standings(rows: Sequence[TrialRow], terms: Terms, among: int = 1) -> list[Standing]:
     """The feasible recipes of a rung, the likeliest best one first.
 
     One seed over a limit, or that came to nothing, bars a recipe while others have none such: who submits it would have
     to hope for the seed.
+
+    Args:
+        among: how many of the recipes count as the best.
     """
     runs = _runs_by_recipe(rows)
     feasible = {key: [row for row in group if row.status is TrialStatus.FEASIBLE] for key, group in runs.items()}
@@ -65,11 +101,11 @@ def standings(rows: Sequence[TrialRow]) -> list[Standing]:
     groups = list((whole or feasible).values())
     if not groups:
         return []
-    scores = [[row.val_bpb for row in group if row.val_bpb is not None] for group in runs.values()]
-    noise = seed_noise([group for group in scores if group])
+    noise = seed_noise(scores_by_recipe(rows), [scores_by_recipe(others) for others in terms.other_rungs])
     measured = np.array([fmean(row.attributes["val_bpb"] for row in group) for group in groups])
     means, errors = shrunk(measured, noise**2 / np.array([len(group) for group in groups]))
-    chances = best_probabilities(means, errors)
+    fits = _fits([runs[group[0].attributes["recipe_hash"]] for group in groups], terms, _scatter(rows, terms))
+    chances = best_probabilities(means, errors, fits, among)
     found = [
         Standing(
             row=min(group, key=lambda row: (row.attributes["val_bpb"], row.number)),
@@ -77,8 +113,9 @@ def standings(rows: Sequence[TrialRow]) -> list[Standing]:
             mean=float(mean),
             standard_error=float(error),
             probability=float(chance),
+            fits=float(fit),
         )
-        for group, mean, error, chance in zip(groups, means, errors, chances, strict=True)
+        for group, mean, error, chance, fit in zip(groups, means, errors, chances, fits.mean(0), strict=True)
     ]
     return sorted(found, key=lambda one: (-one.probability, one.mean, one.row.number))
 
@@ -104,11 +141,35 @@ def shrunk(measured: Array, variances: Array) -> tuple[Array, Array]:
     return centre + weight * (measured - centre), np.sqrt(weight * variances + (1 - weight) ** 2 * centre_variance)
 
 
-def best_probabilities(means: Array, deviations: Array) -> Array:
-    """How likely each of some independent normal values is the lowest."""
-    draws = np.random.default_rng(DRAW_SEED).standard_normal((DRAWS, len(means)))
-    lowest = np.argmin(means + deviations * draws, axis=1)
-    return np.bincount(lowest, minlength=len(means)) / DRAWS
+def best_probabilities(means: Array, deviations: Array, fits: NDArray[np.bool_], among: int = 1) -> Array:
+    """How likely each of some independent normal values is one of the lowest that fit.
+
+    Args:
+        fits: (DRAWS, n); those that do not come after all that do.
+        among: how many count as the lowest.
+    """
+    values = means + deviations * np.random.default_rng(DRAW_SEED).standard_normal((DRAWS, len(means)))
+    count = min(among, len(means))
+    lowest = np.argpartition(values + LAST * ~fits, count - 1, axis=1)[:, :count]
+    return np.bincount(lowest.ravel(), minlength=len(means)) / DRAWS
+
+
+def scores_by_recipe(rows: Sequence[TrialRow]) -> list[list[float]]:
+    """Scores of the measured runs of each recipe."""
+    groups = _runs_by_recipe(rows).values()
+    scores = [[row.val_bpb for row in group if row.val_bpb is not None] for group in groups]
+    return [group for group in scores if group]
+
+
+def _scatter(rows: Sequence[TrialRow], terms: Terms) -> Scatter:
+    return scatter_of([*rows, *(row for others in terms.other_rungs for row in others)])
+
+
+def _fits(groups: Sequence[Sequence[TrialRow]], terms: Terms, scatter: Scatter) -> NDArray[np.bool_]:
+    """(DRAWS, n): whether all seeds of each recipe keep the limit of bytes."""
+    chance = np.random.default_rng(DRAW_SEED + 1)  # other draws than those of scores: a lucky score is no lucky size
+    recipes = [seed_bytes(group, terms.seeds) for group in groups]
+    return np.stack([fitting_draws(one, terms.artifact_bytes, scatter, DRAWS, chance) for one in recipes], axis=1)
 
 
 def _runs_by_recipe(rows: Sequence[TrialRow]) -> dict[str, list[TrialRow]]:

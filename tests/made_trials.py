@@ -6,6 +6,9 @@ from typing import Any
 
 from search.promotion_rule import Step
 from search.trials import TrialRow, TrialStatus
+from search.winner import Terms
+
+LIMIT = 16_000_000
 
 
 def made_row(attributes: Mapping[str, Any], **changes: Any) -> TrialRow:
@@ -23,6 +26,11 @@ def made_row(attributes: Mapping[str, Any], **changes: Any) -> TrialRow:
     return replace(plain, **changes)
 
 
+def made_terms(**changes: Any) -> Terms:
+    """The terms of a rung of one seed, of a study that has no other."""
+    return replace(Terms(seeds=[1], artifact_bytes=LIMIT, other_rungs=[]), **changes)
+
+
 def made_step(source: Sequence[TrialRow], target: Sequence[TrialRow], **changes: Any) -> Step:
     """A step to a rung of eight slots and one seed, without anchors; every recipe fits."""
     plain = Step(
@@ -34,6 +42,8 @@ def made_step(source: Sequence[TrialRow], target: Sequence[TrialRow], **changes:
         anchors=0,
         seeds=[1],
         named=frozenset(),
+        artifact_bytes=LIMIT,
+        other_rungs=[],
         fits=lambda _: True,
         draw="test",
     )

@@ -14,7 +14,7 @@ from search.spec_parts import Limits
 from search.store import Storage, load_rungs, stored_definition
 from search.study import read_rows
 from search.trials import TrialRow, TrialStatus
-from search.winner import standings
+from search.winner import Terms, standings, terms_of
 from trainer.config import Budget
 from trainer.result import Measurement
 
@@ -37,9 +37,10 @@ def claim_of(
     rung = rung or last_measured(rows_of, study)
     if rung not in rows_of:
         raise SubmissionError(f"study {study}: rung must be one of {', '.join(rows_of)}, got {rung}")
-    chosen = chosen_trial(rows_of[rung], rung, number)
-    same = [row for row in rows_of[rung] if is_of_recipe(row, chosen.attributes["recipe_hash"])]
     rung_definition = next(one for one in definition["rungs"] if one["name"] == rung)
+    terms = terms_of(rung, rows_of, rung_definition["seeds"], definition["limits"]["artifact_bytes"])
+    chosen = chosen_trial(rows_of[rung], terms, rung, number)
+    same = [row for row in rows_of[rung] if is_of_recipe(row, chosen.attributes["recipe_hash"])]
     budget = Budget(**rung_definition["budget"])
     runs = [seed_run(ledger, row, budget) for row in same if row.status is TrialStatus.FEASIBLE]
     facts = search_facts(ledger, study, rows_of, same)
@@ -131,14 +132,14 @@ def last_measured(rows_of: Mapping[str, Sequence[TrialRow]], study: str) -> str:
     return measured[-1]
 
 
-def chosen_trial(rows: Sequence[TrialRow], rung: str, number: int | None) -> TrialRow:
+def chosen_trial(rows: Sequence[TrialRow], terms: Terms, rung: str, number: int | None) -> TrialRow:
     """The trial to submit.
 
     Raises:
         SubmissionError: it does not exist, is not feasible, or was never run itself.
     """
     if number is None:
-        best = standings(rows)
+        best = standings(rows, terms)
         if not best:
             raise SubmissionError(f"rung {rung}: expected a feasible trial to submit, got {best_of_none(rows)}")
         return best[0].row

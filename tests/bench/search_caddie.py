@@ -22,7 +22,7 @@ from search.spec import StudySpec
 from search.store import quiet_optuna
 from search.study import read_rows
 from search.trials import TrialRow
-from search.winner import standings
+from search.winner import standings, terms_of
 
 PROXY, DEAR = "proxy", "dear"
 IN_MEMORY = Path("/dev/shm")  # where there is one: a trial is some 50 commits
@@ -123,6 +123,7 @@ class Game:
 
     def __init__(self, spec: StudySpec, in_flight: int, folder: Path, seed: int) -> None:
         quiet_optuna()
+        self.spec = spec
         self.reporter = Reporter()
         world = World(slots=in_flight, now=0.0)
         self.storage = MemoryStorage()
@@ -136,9 +137,11 @@ class Game:
 
     def winner(self, rung: str) -> Values | None:
         """The winner of a rung; None where a dearer rung has one, or this one has none."""
-        if rung != DEAR and standings(self.rows(DEAR)):
+        rows_of = {name: self.rows(name) for name in (PROXY, DEAR)}
+        terms = {one.name: terms_of(one.name, rows_of, one.seeds, ARTIFACT_CAP) for one in self.spec.rungs}
+        if rung != DEAR and standings(rows_of[DEAR], terms[DEAR]):
             return None
-        found = standings(self.rows(rung))
+        found = standings(rows_of[rung], terms[rung])
         return values_of(found[0].row.recipe) if found and found[0].row.recipe else None
 
     def rows(self, rung: str) -> list[TrialRow]:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import optuna
 import pytest
+from made_trials import made_terms
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from simulation import measurement
@@ -154,7 +155,7 @@ def test_a_note_says_who_is_most_likely_the_best(dashboard: Dashboard) -> None:
     assert dashboard.study("none")["note"] == {"version": 0, "body": ""}
     study = optuna.load_study(study_name="score/proxy", storage=open_storage(dashboard.url))
     for _ in range(2):  # the second time nothing has changed
-        write_note(study, read_rows(study, "proxy"))
+        write_note(study, read_rows(study, "proxy"), made_terms())
     note = dashboard.study("score")["note"]
     assert note["version"] == 1
     assert note["body"].startswith(f"Most likely the best: trial {BEST}\n")

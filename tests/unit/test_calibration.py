@@ -95,6 +95,25 @@ def test_a_lucky_dear_run_is_drawn_towards_its_proxy() -> None:
 def test_noise_is_pooled_over_repeated_runs() -> None:
     chance = np.random.default_rng(3)
     groups = [list(1.2 + 0.003 * chance.standard_normal(3)) for _ in range(20)]
-    assert seed_noise(groups) == pytest.approx(0.003, rel=0.25)
-    assert seed_noise([[1.2], [1.3]]) == pytest.approx(0.001), "without repeats, the guess"
-    assert 0 < seed_noise([[1.2, 1.2]]) < 0.001
+    assert seed_noise(groups, []) == pytest.approx(0.003, rel=0.25)
+    assert seed_noise([[1.2], [1.3]], []) == pytest.approx(0.001), "without repeats, the guess"
+    assert 0 < seed_noise([[1.2, 1.2]], []) < 0.001
+
+
+def test_noise_of_a_rung_without_repeats_is_that_of_the_others() -> None:
+    controls = [[1.9, 1.92, 1.88, 1.9], [2.0]]
+    elsewhere = seed_noise(controls, [])
+    assert seed_noise([[1.5], [1.6]], [controls]) == elsewhere == pytest.approx(0.014, rel=0.1)
+    own = seed_noise([[1.5, 1.501, 1.499, 1.5]], [controls])
+    assert 0.001 < own < 0.6 * elsewhere, "few of its own soon count for more"
+
+
+def test_noise_of_a_study_without_repeats_goes_with_how_far_its_recipes_differ() -> None:
+    """As it does from H100 runs to those of a CPU; a disaster is no difference."""
+    chance = np.random.default_rng(4)
+    scores = [[float(score)] for score in 3.1 + 0.2 * chance.standard_normal(40)]
+    assert seed_noise(scores, []) == pytest.approx(0.02, rel=0.3)
+    assert seed_noise([*scores, [9.0]], []) == pytest.approx(seed_noise(scores, []), rel=0.1)
+    assert seed_noise([[3.0], [3.01]], [scores]) == seed_noise(scores, []), "the rung that has any"
+    narrow = [[1.2 + score[0] / 1000] for score in scores]
+    assert seed_noise(narrow, []) == pytest.approx(0.001), "at least what full runs have"

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_trials import made_terms
 
 from search.errors import SpecError
-from search.promote import best_feasible, pareto_front, top_recipes, trial_to_promote
+from search.promote import best_feasible, pareto_front, trial_to_promote
 from search.trials import TrialRow, TrialStatus
 
 Points = list[tuple[TrialStatus, float, int, str]]
@@ -62,45 +63,11 @@ def test_the_front_is_what_no_feasible_trial_beats(drawn: Points) -> None:
     assert best is None or best.val_bpb == min(x.attributes["val_bpb"] for x in feasible) == front[0].val_bpb
 
 
-@given(points, st.integers(0, 4))
-def test_promoted_recipes_are_distinct_feasible_and_in_order(drawn: Points, count: int) -> None:
-    rows = rows_of(drawn)
-    top = top_recipes(rows, count)
-    names = [one.attributes["recipe_hash"] for one in top]
-    assert len(set(names)) == len(names) <= count
-    assert all(one.status is TrialStatus.FEASIBLE for one in top)
-
-    def mean(name: str) -> float:
-        scores = [
-            x.attributes["val_bpb"]
-            for x in rows
-            if x.status is TrialStatus.FEASIBLE and x.attributes["recipe_hash"] == name
-        ]
-        return sum(scores) / len(scores)
-
-    assert [mean(name) for name in names] == sorted(mean(name) for name in names)
-
-
-def test_a_lucky_seed_does_not_carry_a_recipe() -> None:
-    rows = [
-        row(0, val_bpb=1.0, recipe_hash="lucky"),
-        row(1, val_bpb=1.6, recipe_hash="lucky"),
-        row(2, val_bpb=1.2, recipe_hash="steady"),
-        row(3, val_bpb=1.2, recipe_hash="steady"),
-    ]
-    assert [one.attributes["recipe_hash"] for one in top_recipes(rows, 2)] == ["steady", "lucky"]
-    assert [one.number for one in top_recipes(rows, 2)] == [2, 0]
-
-
-def test_a_copied_result_is_not_promoted_again() -> None:
-    assert [one.number for one in top_recipes([row(0), row(1, copied_from=0, recipe_hash="recipe0")], 5)] == [0]
-
-
 def test_the_best_trial_is_promoted_unless_one_is_named() -> None:
     rows = [row(0), row(1, val_bpb=1.2), row(2, TrialStatus.INFEASIBLE, val_bpb=1.1)]
-    assert trial_to_promote(rows, None).number == 1
-    assert trial_to_promote(rows, 0).number == 0
-    assert trial_to_promote(rows, 2).number == 2
+    assert trial_to_promote(rows, made_terms(), None).number == 1
+    assert trial_to_promote(rows, made_terms(), 0).number == 0
+    assert trial_to_promote(rows, made_terms(), 2).number == 2
 
 
 @pytest.mark.parametrize(
@@ -121,4 +88,4 @@ def test_what_cannot_be_promoted_is_said(number: int | None, message: str) -> No
     )
     assert running.val_bpb is not None
     with pytest.raises(SpecError, match=message):
-        trial_to_promote([bare], number)
+        trial_to_promote([bare], made_terms(), number)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from made_trials import made_row, made_step
+from made_trials import LIMIT, made_row, made_step
 
 from search.decision import Reason
 from search.promotion_rule import Step, model_decisions, num_anchors, top_decisions, used_slots
@@ -38,6 +38,10 @@ def row(
     }
     violations = {"artifact_bytes": 0.1} if status is TrialStatus.INFEASIBLE else {}
     return made_row(attributes, rung=rung, number=number, status=status, violations=violations)
+
+
+def sized(size: int) -> dict[str, Any]:
+    return {"artifact_bytes": size, "weight_bytes": size - 60_000}
 
 
 def proxies(count: int) -> list[TrialRow]:
@@ -157,6 +161,42 @@ def test_further_seeds_go_to_the_two_best_once_every_slot_is_used() -> None:
     further = {(one.source.attributes["recipe_hash"], one.seed) for one in decisions[3:]}
     assert further == {(one.attributes["recipe_hash"], seed) for one in best for seed in (2, 3)}
     assert all(one.promoted_from.startswith("proxy/") for one in decisions)
+
+
+def test_further_seeds_weigh_the_chance_that_they_keep_the_bytes() -> None:
+    """The second best by score is hardly over the limit's edge with its first seed; the third is small."""
+    sizes = (15_000_000, LIMIT - 10, 15_000_000, 15_000_000)
+    target = [
+        row(number, 1.2 + 0.002 * number, rung="full", decision={"reason": "lcb"}, **sized(size))
+        for number, size in enumerate(sizes)
+    ]
+    given = step(proxies(16), target, slots=4, seeds=[1, 2, 3, 4], is_source_finished=True)
+    first = model_decisions(given)
+    assert [(one.source.number, one.seed) for one in first] == [(name, seed) for name in (0, 2) for seed in (2, 3, 4)]
+
+
+def test_recipes_chosen_for_further_seeds_stay_so() -> None:
+    """Their seeds teach how bytes scatter; others would begin and never be paid for."""
+    target = [
+        row(number, 1.2 + 0.001 * number, rung="full", decision={"reason": "lcb"}, **sized(15_990_000 - number))
+        for number in range(4)
+    ]
+    given = step(proxies(16), target, slots=4, seeds=[1, 2, 3], is_source_finished=True)
+    chosen = {one.source.number for one in model_decisions(given)}
+    lone = model_decisions(given)[0]
+    over = row(
+        4,
+        1.2,
+        TrialStatus.INFEASIBLE,
+        rung="full",
+        recipe=lone.source.recipe,
+        seed=2,
+        decision={"reason": "seeds"},
+        **sized(16_900_000),
+    )
+    later = model_decisions(replace(given, target=[*target, over]))
+    assert lone.source.number in {one.source.number for one in later}
+    assert len({one.source.number for one in later}) == len(chosen) == 2
 
 
 def test_what_a_user_promoted_takes_no_slot() -> None:

@@ -3,17 +3,17 @@
 from collections.abc import Mapping, Sequence
 from io import StringIO
 
-from made_trials import made_row
+from made_trials import made_row, made_terms
 from rich.console import Console
 
 from search.rung_table import MOST_PARAMS, rung_table
 from search.trials import TrialRow
 
 
-def shown(rows: list[TrialRow]) -> list[str]:
+def shown(rows: list[TrialRow], seeds: Sequence[int] = (1,)) -> list[str]:
     """The lines of the table."""
     console = Console(file=StringIO(), width=80)
-    console.print(rung_table("proxy", rows))
+    console.print(rung_table("proxy", rows, made_terms(seeds=seeds)))
     assert isinstance(console.file, StringIO)
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
@@ -75,3 +75,10 @@ def test_why_a_recipe_was_promoted_is_shown() -> None:
     row.attributes["decision"] = decision  # pyright: ignore[reportIndexIssue]
     text = " ".join(" ".join(shown([row])).split())
     assert "why lcb expected 1.2031 ± model 0.0041 next best proxy/7" in text
+
+
+def test_a_recipe_whose_other_seeds_may_be_too_large_says_so() -> None:
+    [row] = rows_of([{}])
+    row.attributes["weight_bytes"] = 15_930_000  # pyright: ignore[reportIndexIssue]
+    assert not any("all seeds fit" in line for line in shown([row]))
+    assert any(line.split()[:3] == ["all", "seeds", "fit"] for line in shown([row], seeds=[1, 2]))

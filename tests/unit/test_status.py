@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from made_trials import made_row
+from made_trials import LIMIT, made_row, made_terms
 
 from search.correlation import (
     correlate,
@@ -13,11 +13,23 @@ from search.correlation import (
     rank_correlation,
     ranks,
 )
+from search.status import rung_status, winner_lines
 from search.trials import TrialRow, TrialStatus
 
 
 def row(recipe: str, val_bpb: float, status: TrialStatus = TrialStatus.FEASIBLE, **more: Any) -> TrialRow:
     return made_row({"recipe_hash": recipe, "val_bpb": val_bpb, **more}, status=status)
+
+
+def test_the_winner_is_told_with_the_chance_that_its_further_seeds_fit() -> None:
+    sure = row("a", 1.2, seed=1, artifact_bytes=10_000_000, weight_bytes=9_000_000)
+    tight = row("a", 1.2, seed=1, artifact_bytes=LIMIT - 5000, weight_bytes=LIMIT - 65_000)
+    lines = {
+        name: winner_lines([rung_status("full", [one], made_terms(seeds=seeds))])[0]
+        for name, one, seeds in (("sure", sure, [1, 2]), ("tight", tight, [1, 2]), ("alone", tight, [1]))
+    }
+    assert lines["sure"].endswith("with a probability of 100%") and lines["alone"] == lines["sure"]
+    assert "; its other seeds keep the bytes with one of 6" in lines["tight"]
 
 
 def test_a_recipe_scores_the_mean_of_its_own_runs() -> None:
