@@ -43,7 +43,8 @@ check: .venv/.dev ## formatting, lint, types
 	$(BIN)/basedpyright
 
 test: .venv/.dev ## everything that must pass
-	$(BIN)/pytest -n auto --dist loadgroup -m "not gpu"
+	@# A file is one worker's: its fixtures are made once. In order: the long ones, of tests/integration, come first.
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder -m "not gpu"
 
 test-gpu: ## on a machine with a CUDA device, in its own environment
 	python3 -m pytest -m gpu tests/gpu

@@ -203,8 +203,8 @@ class StudyLoop:
         finished = len(study.get_trials(deepcopy=False))
         sampler: BaseSampler = make_sampler(self._spec.sampler, trials=rung.trials or 0, slots=slots, finished=finished)
         if rung is self._spec.rungs[0]:
-            fits = size_check(self._spec, self._services, lambda: read_rows(study, rung.name))
-            sampler = with_joint_model(sampler, self._spec, self._later_trials, fits, finished)
+            check = size_check(self._spec, self._services, lambda: read_rows(study, rung.name))
+            sampler = with_joint_model(sampler, self._spec, self._later_trials, check, finished)
         study.sampler = with_prior(sampler, self._spec, finished)
         return study
 

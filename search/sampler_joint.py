@@ -39,16 +39,17 @@ UNKNOWN = (FailureKind.STOPPED, FailureKind.OVERSIZE)
 
 LaterTrials = Callable[[], Sequence[Sequence[FrozenTrial]]]  # of each later rung
 Fits = Callable[[Recipe], bool]  # whether a recipe is predicted to keep its bytes
+SizeCheck = Callable[[], Fits]  # by the trials that there are when it is made
 
 
 def with_joint_model(
-    sampler: BaseSampler, spec: StudySpec, later: LaterTrials, fits: Fits, finished: int
+    sampler: BaseSampler, spec: StudySpec, later: LaterTrials, check: SizeCheck, finished: int
 ) -> BaseSampler:
     """A first rung's sampler with the model over it, where that is the study's kind.
 
     Args:
         later: trials of the later rungs.
-        fits: whether a recipe is worth a proposal.
+        check: makes, for each proposal, what says whether a recipe is worth one.
         finished: trials that exist already; a restart must not repeat the first start's random draws.
     """
     if spec.sampler_kind != "joint":
@@ -60,7 +61,7 @@ def with_joint_model(
         spec.build_space(),
         spec.base_recipe(),
         later,
-        fits,
+        check,
         startup=startup if spec.sampler.startup_trials is None else spec.sampler.startup_trials,
         is_size_solved=spec.solved_param() is not None,
         seed=seed,
@@ -73,6 +74,7 @@ class JointSampler(BaseSampler):
     Args:
         inner: the other sampler.
         later: trials of the later rungs.
+        check: makes, for each proposal, what says whether a recipe is worth one.
         startup: measured proxies before the model proposes; until then, random recipes that fit.
         is_size_solved: a run over the limit of bytes is then bad luck, else it counts as bad.
         seed: None draws one.
@@ -84,7 +86,7 @@ class JointSampler(BaseSampler):
         space: Space,
         base: Recipe,
         later: LaterTrials,
-        fits: Fits,
+        check: SizeCheck,
         *,
         startup: int = STARTUP,
         is_size_solved: bool,
@@ -93,7 +95,7 @@ class JointSampler(BaseSampler):
         self.inner = inner
         self._startup = max(startup, LEAST_STARTUP)
         self._space, self._base = space, base
-        self._later, self._fits = later, fits
+        self._later, self._check = later, check
         self._is_size_solved = is_size_solved
         self._random = Random(seed)
         self._encoder = Encoder(space)
@@ -141,8 +143,9 @@ class JointSampler(BaseSampler):
         known = [(level, trial) for level, trials in enumerate(rungs) for trial in scored(trials)]
         if len(known) > MOST_RUNS:
             return None
+        fits = self._check()
         if sum(level == 0 for level, _ in known) < self._startup:
-            return self._random_one()
+            return self._random_one(fits)
         target = len(rungs) - 1
         points = self._encoder.points([one.trial.params for _, one in known])
         model = self._model(points, known, len(rungs))
@@ -157,13 +160,14 @@ class JointSampler(BaseSampler):
             return expected_improvement(means_M, deviations_M, float(np.min(means)))
 
         taken = [one.params for one in rungs[0]]  # the corner of a range is where any climb may end
-        return self._best_candidate([*self._random_ones(), *best], gains, taken)
+        return self._best_candidate([*self._random_ones(fits), *best], gains, taken, fits)
 
     def _best_candidate(
         self,
         first: Sequence[Mapping[str, Any]],
         gains: Callable[[Sequence[Mapping[str, Any]]], Array],
         taken: Sequence[Mapping[str, Any]],
+        fits: Fits,
     ) -> Mapping[str, Any] | None:
         """Climb from the best of some points, by small and large steps; the end of the way that is a new recipe."""
         found = list(first)
@@ -171,15 +175,15 @@ class JointSampler(BaseSampler):
             order = np.argsort(-gains(found))
             best = [found[place] for place in order[:NUM_BEST]]
             found = [*best, *(moved(self._space, best[one % len(best)], self._random) for one in range(NUM_NEAR))]
-        found = [*found, *self._random_ones()]
+        found = [*found, *self._random_ones(fits)]
         order = np.argsort(-gains(found))
-        ends = (self._whole(found[place]) for place in order)
+        ends = (self._whole(found[place], fits) for place in order)
         return next((one for one in ends if one is not None and one not in taken), None)
 
-    def _whole(self, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    def _whole(self, values: Mapping[str, Any], fits: Fits) -> Mapping[str, Any] | None:
         """What a trial with these values suggests, usual ones where it needs more; None where that is not to be run."""
         found = self._recorded([NearTrial({**self._usual, **values}, frozenset(), self._random)])
-        return next((one for one, recipe in found if self._fits(recipe)), None)
+        return next((one for one, recipe in found if fits(recipe)), None)
 
     def _model(self, points: Array, known: Sequence[tuple[int, "Scored"]], num_rungs: int) -> JointModel:
         scores = np.array([one.score(self._is_size_solved) for _, one in known])
@@ -195,16 +199,16 @@ class JointSampler(BaseSampler):
         self._theta = len(known), model.theta
         return model
 
-    def _random_one(self) -> Mapping[str, Any] | None:
+    def _random_one(self, fits: Fits) -> Mapping[str, Any] | None:
         """A random recipe that fits."""
         tries = self._recorded([UniformTrial(self._random)] * NUM_TRIES)
-        return next((values for values, recipe in tries if self._fits(recipe)), None)
+        return next((values for values, recipe in tries if fits(recipe)), None)
 
-    def _random_ones(self) -> Sequence[Mapping[str, Any]]:
+    def _random_ones(self, fits: Fits) -> Sequence[Mapping[str, Any]]:
         """Random points of the space, drawn once."""
         if not self._drawn:
             drawn = self._recorded([UniformTrial(self._random)] * NUM_RANDOM)
-            self._drawn = [values for values, recipe in drawn if self._fits(recipe)]
+            self._drawn = [values for values, recipe in drawn if fits(recipe)]
         return self._drawn
 
     def _recorded(self, trials: Sequence[Trial]) -> list[tuple[Mapping[str, Any], Recipe]]:

@@ -1,7 +1,11 @@
 """Fixtures that several test modules share."""
 
+import os
 import shutil
 from pathlib import Path
+
+# Before numpy and torch: each of pytest's workers has one core, and arrays are too small to share among threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

@@ -18,7 +18,6 @@ from trainer.result import Measurement
 from trainer.store_config import Compressor, QuantConfig
 from trainer.train_config import EmaConfig, ScheduleConfig
 
-pytestmark = pytest.mark.xdist_group("package")  # one process makes the runs, once
 RECIPE = Recipe(
     model=ModelConfig(num_layers=2, model_dim=32, num_heads=2, num_kv_heads=1),
     schedule=ScheduleConfig(train_batch_tokens=1024, train_seq_len=128, warmdown_fraction=0.5),

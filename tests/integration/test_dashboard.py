@@ -30,8 +30,6 @@ from search.study import RungStudy, read_rows
 from spaces.recipes import named_recipe
 from trainer.result import Failure, FailureKind, Measurement
 
-pytestmark = pytest.mark.xdist_group("dashboard")  # one process fills the database, once
-
 MINIMIZE, MAXIMIZE = StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE
 
 

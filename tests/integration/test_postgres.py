@@ -21,8 +21,6 @@ from search.store import check_definition, open_storage, study_names
 from search.trials import TrialStatus
 from trainer.result import FailureKind
 
-pytestmark = pytest.mark.xdist_group("postgres")  # one server
-
 
 def record(run_id: str) -> RunRecord:
     """A queued run whose every number is at home in a wide column only."""

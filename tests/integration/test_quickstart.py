@@ -26,7 +26,7 @@ from search.ledger import Ledger, RunState
 from search.shards import list_shards, read_shard
 
 TRIALS = 4
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("quickstart")]
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,6 @@ from trainer.result import Measurement
 from trainer.store_config import Compressor, QuantConfig
 from trainer.train_config import ScheduleConfig
 
-pytestmark = pytest.mark.xdist_group("submission")  # one process makes the runs, once
 RECIPE = Recipe(
     model=ModelConfig(num_layers=2, model_dim=32, num_heads=2, num_kv_heads=1),
     schedule=ScheduleConfig(train_batch_tokens=1024, train_seq_len=128),

@@ -39,7 +39,7 @@ def law(values: Mapping[str, Any], best_layers: int) -> float:
 def sampler(later: Sequence[Sequence[FrozenTrial]], **changes: Any) -> JointSampler:
     given: dict[str, Any] = {"fits": lambda recipe: True, "is_size_solved": True, "seed": 3, **changes}
     fits = given.pop("fits")
-    return JointSampler(RandomSampler(seed=1), SPACE, Recipe(), lambda: later, fits, **given)
+    return JointSampler(RandomSampler(seed=1), SPACE, Recipe(), lambda: later, lambda: fits, **given)
 
 
 def ask(study: optuna.Study) -> dict[str, Any]:
