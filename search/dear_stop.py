@@ -40,8 +40,9 @@ class DearStop:
         self._behind_bpb = spec.promotion.stop_behind
         self._rung = rung
         self._study = study
-        accelerators = {one.accelerator for one in (rung, spec.rungs[spec.rungs.index(rung) - 1])}
-        self._source = source if len(accelerators) == 1 else None  # speeds of different ones do not compare
+        before = spec.rungs[spec.rungs.index(rung) - 1]
+        is_alike = (rung.accelerator, rung.set) == (before.accelerator, before.set)
+        self._source = source if is_alike else None  # other machines, batches or sequences have other speeds
         self._ledger = ledger
         self._judged_at: dict[int, float] = {}  # progress by trial number
 

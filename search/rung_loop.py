@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from search.services import Brake, Services
 from search.spec import RungSpec, StudySpec
 from search.spending import Spending
 from search.study import RungStudy
-from search.trials import TrialRow, TrialStatus
+from search.trials import RUN_SET, TrialRow, TrialStatus
 from spaces.fields import recipe_hash
 from trainer.result import Failure, FailureKind
 
@@ -139,7 +140,7 @@ class RungLoop:
             self.study.queue(recipe, seed, self._proposals.params_of(recipe), **origin, retry_of=retry_of)
 
     def _start(self, proposal: Proposal, num_gpus: float) -> None:
-        code = self._services.bundle(proposal.recipe, self.rung.to_budget())
+        code = self._services.bundle(self.rung.run_recipe(proposal.recipe), self.rung.to_budget())
         known = [*(self._source.rows() if self._source else ()), *self.study.rows()]  # as for the promotion into it
         predicted = self._services.predict_bytes(proposal.recipe, len(code), known)
         limit = self._spec.limits.artifact_bytes
@@ -150,7 +151,8 @@ class RungLoop:
             self._services.observer.trial_finished(self.study.rows()[proposal.number])
             return
         run = self._new_run(proposal, code, num_gpus)
-        self.study.describe(proposal.number, run_id=run.run_id, predicted_bytes=predicted)
+        run_set = {RUN_SET: json.dumps(self.rung.set, sort_keys=True)} if self.rung.set else {}
+        self.study.describe(proposal.number, run_id=run.run_id, predicted_bytes=predicted, **run_set)
         self._services.ledger.insert(self._new_record(proposal, run, code))
         self._services.runner.submit(run)
         self.in_flight.follow(run.run_id, proposal.number)

@@ -61,7 +61,7 @@ def origin_of(
         rung: the part of it that defines the chosen trial's rung.
         facts: what search_facts counted.
     """
-    recipe, budget = chosen.recipe, Budget(**rung["budget"])
+    recipe, budget = chosen.run_recipe, Budget(**rung["budget"])
     assert recipe is not None, "a feasible trial was measured, so it had a recipe"
     return Origin(
         study=study,

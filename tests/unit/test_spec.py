@@ -11,7 +11,7 @@ from optuna.trial import FixedTrial
 from pydantic import BaseModel
 
 from search import spec as spec_module
-from search import spec_parts
+from search import spec_parts, spec_rungs
 from search.errors import SpecError
 from search.shapes import num_parameters
 from search.spec import FAMILIES, StudySpec, definition_differences, load_spec
@@ -375,7 +375,8 @@ def keys_of(model: type[BaseModel]) -> Iterator[str]:
 
 
 def spec_models() -> list[type[BaseModel]]:
-    return [value for value in vars(spec_parts).values() if isinstance(value, type) and issubclass(value, BaseModel)]
+    values = {**vars(spec_parts), **vars(spec_rungs)}.values()
+    return [value for value in values if isinstance(value, type) and issubclass(value, BaseModel)]
 
 
 def test_the_readme_documents_every_key() -> None:
