@@ -26,7 +26,7 @@ from search.spec_parts import (
     SpecModel,
     SpendSpec,
 )
-from search.spec_rungs import RungSpec, check_prices, check_rungs
+from search.spec_rungs import CalibrateSpec, RungSpec, check_candidates, check_prices, check_rungs
 from search.spec_solve import check_solve
 from spaces import architecture, evaluation, golf, optimizer, quantization, shape, storage, training
 from spaces.fields import SpaceError, close_match, flat, recipe_from_dict, recipe_to_dict, set_values
@@ -73,6 +73,7 @@ class StudySpec(SpecModel):
     early_stop: EarlyStopSpec | None = EarlyStopSpec()
     spend: SpendSpec = SpendSpec()
     promotion: PromotionSpec = PromotionSpec()
+    calibrate: CalibrateSpec | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "StudySpec":
@@ -87,7 +88,9 @@ class StudySpec(SpecModel):
             raise problem(f"must be [val_bpb] or [val_bpb, artifact_bytes], got {self.objectives}", "objectives")
         searched = [param.path for param in self.build_space().params] + ([solved.path] if solved else [])
         check_rungs(self.rungs, self.limits, base, searched)
-        check_prices(self.spend, self.rungs)
+        candidates = self.calibrate.candidates if self.calibrate else []
+        check_candidates(candidates, self.rungs[-1], self.limits, base, searched)
+        check_prices(self.spend, self.rungs, candidates)
         return self
 
     def base_recipe(self) -> Recipe:

@@ -52,6 +52,10 @@ class FidelitySpec(SpecModel):
         """The trainer's budget of every run."""
         return Budget(**self.budget.model_dump())
 
+    def is_like(self, other: "FidelitySpec") -> bool:
+        """Whether runs of both are the same runs."""
+        return (self.to_budget(), self.set, self.accelerator) == (other.to_budget(), other.set, other.accelerator)
+
     def run_recipe(self, recipe: Recipe) -> Recipe:
         """What a run of a trial with this recipe executes.
 
@@ -59,6 +63,12 @@ class FidelitySpec(SpecModel):
             ConfigError: the fields that are set contradict the recipe.
         """
         return set_values(recipe, self.set) if self.set else recipe
+
+
+class CalibrateSpec(SpecModel):
+    """What caddie calibrate compares with the last rung, beside the study's earlier ones; changes no result."""
+
+    candidates: Annotated[list[FidelitySpec], Field(min_length=1)]
 
 
 class RungSpec(FidelitySpec):
@@ -159,9 +169,24 @@ def _base_as_run(one: FidelitySpec, base: Recipe, searched: Collection[str], *at
         raise problem(message, *at, "set", field) from None
 
 
-def check_prices(spend: SpendSpec, rungs: Sequence[RungSpec]) -> None:
-    """Money can only be counted where every rung has its price."""
-    for rung in rungs if spend.dollars is not None else ():
-        if rung.price_key not in spend.prices:
+def check_candidates(
+    candidates: Sequence[FidelitySpec], last: RungSpec, limits: Limits, base: Recipe, searched: Collection[str]
+) -> None:
+    """Refuse a calibration that could not run, or would compare the last rung with itself."""
+    for index, one in enumerate(candidates):
+        at = ("calibrate", "candidates", index)
+        check_fidelity(one, limits, base, searched, *at)
+        if one.is_like(last):
+            raise problem(f"must be cheaper than the last rung {last.name}, got the same", *at)
+        if any(one.is_like(other) for other in candidates[:index]):
+            raise problem("must be given once, got it again", *at)
+
+
+def check_prices(spend: SpendSpec, rungs: Sequence[RungSpec], candidates: Sequence[FidelitySpec]) -> None:
+    """Money can only be counted where everything that runs has its price."""
+    users = [(rung, f"rung {rung.name}") for rung in rungs]
+    users += [(one, f"calibrate.candidates[{index}]") for index, one in enumerate(candidates)]
+    for one, user in users if spend.dollars is not None else ():
+        if one.price_key not in spend.prices:
             given = ", ".join(spend.prices) or "none"
-            raise problem(f"must have {rung.price_key}, for rung {rung.name}, got {given}", "spend", "prices")
+            raise problem(f"must have {one.price_key}, for {user}, got {given}", "spend", "prices")
