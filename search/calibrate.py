@@ -88,7 +88,7 @@ def _cost(budget: Budget, last: Budget) -> float:
 
 def _identity(one: FidelitySpec) -> str:
     """A text that only runs of the same kind share."""
-    return f"{one.to_budget()} {json.dumps(one.set, sort_keys=True)} {one.accelerator}"
+    return f"{one.to_budget()} {json.dumps(one.set, sort_keys=True)} {one.tokens_by_speed} {one.accelerator}"
 
 
 def _limits(spec: StudySpec, ways: Sequence[FidelitySpec]) -> Mapping[str, float]:
@@ -107,7 +107,7 @@ def _rung(spec: StudySpec, way: FidelitySpec, name: str, num_recipes: int, is_fi
         "trials" if is_first else "promote": num_recipes,
         "seeds": spec.rungs[-1].seeds[:1],
         "accelerator": way.accelerator,
-        **({"set": way.set} if way.set else {}),
+        **way.model_dump(include={"set", "tokens_by_speed"}, exclude_defaults=True),
     }
 
 
@@ -131,6 +131,7 @@ def _name(way: FidelitySpec) -> str:
     parts = [f"{budget.train_tokens}-tokens" if budget.train_tokens else f"{budget.train_seconds:g}-seconds"]
     parts += [f"{budget.world_size}-gpus"] if budget.world_size > 1 else []
     parts += [f"eval-{budget.eval_tokens}"] if budget.eval_tokens is not None else []
+    parts += ["by-speed"] if way.tokens_by_speed else []
     parts += [f"{path.rpartition('.')[2]}-{value}" for path, value in sorted(way.set.items())]
     return _clean("-".join(parts))
 

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from search.correlation import rank_correlation, ranks
 from search.spec import StudySpec
-from search.spec_rungs import RungSpec
+from search.spec_rungs import FidelitySpec, RungSpec
 from search.spending import HOUR, OVERHEAD_SECONDS
 from search.trials import TrialRow
 
@@ -21,7 +21,7 @@ def calibration_report(spec: StudySpec, rungs: Mapping[str, Sequence[TrialRow]])
         rungs: trials by rung.
 
     Returns:
-        candidates, each with what it is (budget, set, accelerator), its rank correlation (search.correlation) and what
+        candidates, each with what it is (the keys of a rung), its rank correlation (search.correlation) and what
         a run costs: gpu_seconds, dollars (None without a price), share_of_cost of a run of the last rung; last, its
         name; last_cost; and the recommended one's name: the cheapest that is known to rank, None where none is.
     """
@@ -51,6 +51,7 @@ def _candidate(
         "rung": rung.name,
         "budget": rung.budget.model_dump(exclude_defaults=True),
         "set": rung.set,
+        "tokens_by_speed": rung.tokens_by_speed,
         "accelerator": rung.accelerator,
         **pair,
         **cost,
@@ -123,5 +124,5 @@ def advice(report: Mapping[str, Any]) -> str:
 def as_rung(report: Mapping[str, Any]) -> str:
     """The keys of the recommended rung as a study file has them; empty where none is."""
     found = [one for one in report["candidates"] if one["rung"] == report["recommended"]]
-    keys = [{key: one[key] for key in ("budget", "set", "accelerator") if one[key]} for one in found]
+    keys = [{key: one[key] for key in FidelitySpec.model_fields if one[key]} for one in found]
     return "".join(yaml.safe_dump(one, default_flow_style=True, sort_keys=False, width=1000).strip() for one in keys)

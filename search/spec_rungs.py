@@ -1,10 +1,12 @@
 """The rungs of a study file: what each may say by itself, and given the rest of the file."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
+from search.flops import relative_speed
 from search.spec_file import problem
 from search.spec_parts import Count, Limits, Name, Positive, SpecModel, SpendSpec
 from spaces.fields import SpaceError, set_values
@@ -37,10 +39,12 @@ class FidelitySpec(SpecModel):
 
     Attributes:
         set: fields that every run has, whatever its trial's recipe has there.
+        tokens_by_speed: whether the tokens are the base recipe's, and others get them by how fast they would train.
     """
 
     budget: BudgetSpec
     set: dict[str, Any] = Field(default_factory=dict[str, Any])
+    tokens_by_speed: bool = False
     accelerator: str | None = None
 
     @property
@@ -49,12 +53,25 @@ class FidelitySpec(SpecModel):
         return self.accelerator or ANY_ACCELERATOR
 
     def to_budget(self) -> Budget:
-        """The trainer's budget of every run."""
+        """The trainer's budget of every run; with tokens_by_speed, that of the base."""
         return Budget(**self.budget.model_dump())
 
     def is_like(self, other: "FidelitySpec") -> bool:
         """Whether runs of both are the same runs."""
-        return (self.to_budget(), self.set, self.accelerator) == (other.to_budget(), other.set, other.accelerator)
+        keys = FidelitySpec.model_fields
+        return all(getattr(self, key) == getattr(other, key) for key in keys)
+
+    def run_budget(self, recipe: Recipe, base: Recipe) -> Budget:
+        """The budget of a run of a trial with this recipe.
+
+        Where tokens go by speed, it is that of the trial's recipe, which the last rung will run: what is set here may
+        train at another one, and on other GPUs.
+        """
+        budget = self.to_budget()
+        if not self.tokens_by_speed or budget.train_tokens is None:
+            return budget
+        tokens = budget.train_tokens * relative_speed(recipe, base)
+        return replace(budget, train_tokens=max(round(tokens), 1))
 
     def run_recipe(self, recipe: Recipe) -> Recipe:
         """What a run of a trial with this recipe executes.
@@ -92,7 +109,7 @@ class RungSpec(FidelitySpec):
 
     def definition(self) -> dict[str, Any]:
         """What makes its results comparable, as JSON; what an older version did not know is left out where unused."""
-        unused = set() if self.set else {"set"}
+        unused = {key for key in ("set", "tokens_by_speed") if not getattr(self, key)}
         return self.model_dump(mode="json", exclude={"max_run_seconds", *unused})
 
 
@@ -108,6 +125,7 @@ def check_rungs(rungs: Sequence[RungSpec], limits: Limits, base: Recipe, searche
             raise problem(f"must be another name than the other rungs', got {rung.name}", "rungs", index, "name")
         _check_source(rungs, index)
         check_fidelity(rung, limits, base, searched, "rungs", index)
+        check_speed(rung, rungs[-1], "rungs", index)
     if rungs[-1].set:
         message = "must be left out of the last rung, whose runs are exported as they are"
         raise problem(f"{message}, got {', '.join(rungs[-1].set)}", "rungs", len(rungs) - 1, "set")
@@ -150,6 +168,16 @@ def check_fidelity(one: FidelitySpec, limits: Limits, base: Recipe, searched: Co
         raise problem(message, *at, "budget", key) from None
 
 
+def check_speed(one: FidelitySpec, last: RungSpec, *at: str | int) -> None:
+    """Tokens go by speed where the last rung's will: it gives all recipes the same seconds."""
+    if not one.tokens_by_speed:
+        return
+    for budget, whose in ((one.budget, "its own"), (last.budget, "the last rung's")):
+        key = "train_tokens" if budget is one.budget else "train_seconds"
+        if getattr(budget, key) is None:
+            raise problem(f"must be left out unless {whose} budget is in {key}, got true", *at, "tokens_by_speed")
+
+
 def _base_as_run(one: FidelitySpec, base: Recipe, searched: Collection[str], *at: str | int) -> Recipe:
     for path in one.set:
         if path == "model.vocab_size":
@@ -176,6 +204,7 @@ def check_candidates(
     for index, one in enumerate(candidates):
         at = ("calibrate", "candidates", index)
         check_fidelity(one, limits, base, searched, *at)
+        check_speed(one, last, *at)
         if one.is_like(last):
             raise problem(f"must be cheaper than the last rung {last.name}, got the same", *at)
         if any(one.is_like(other) for other in candidates[:index]):

@@ -13,6 +13,7 @@ from trainer.result import FailureKind
 
 RUN_SET = "run_set"  # attribute of a trial whose rung sets fields: those, as JSON
 NOTHING_SET = "{}"
+RUN_TOKENS = "run_tokens"  # attribute of a trial whose rung gives tokens by speed: its run's
 
 
 class TrialStatus(StrEnum):
