@@ -1,20 +1,23 @@
-"""Which cheap budget ranks recipes as a study's last rung does: a study of its own that runs some at all of them.
+"""Which cheap runs rank recipes as a study's last rung does: a study of its own that runs some recipes in each way.
 
-Its recipes are the study's base, its queue and random points of its space; its rungs are shares of the last rung's
-budget, and the study's own earlier rungs. Nothing is searched, no size refused and no run stopped early.
+Its recipes are the study's base, its queue and random points of its space; its rungs are what the study's calibrate
+section names, or shares of the last rung's budget, and the study's own earlier rungs. Nothing is searched, no size
+refused and no run stopped early.
 """
 
+import hashlib
+import json
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
-from rich.table import Table
 
-from search.correlation import rank_correlation, ranks
 from search.errors import SpecError
 from search.spec import StudySpec
 from search.spec_parts import MOST_LETTERS
-from search.trials import TrialRow
+from search.spec_rungs import BudgetSpec, FidelitySpec
 from trainer.config import Budget
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
@@ -22,27 +25,29 @@ SUFFIX = "-calibration"
 ANY_SIZE = 10**12
 
 
-def calibration_spec(spec: StudySpec, num_recipes: int, shares: Sequence[float] = SHARES) -> StudySpec:
+def calibration_spec(spec: StudySpec, num_recipes: int, shares: Sequence[float] | None = None) -> StudySpec:
     """The study that calibrates another one's proxies; the same arguments give the same study, which goes on.
 
     Args:
-        num_recipes: that run at every budget.
-        shares: of the last rung's seconds or tokens.
+        num_recipes: that run in every way.
+        shares: of the last rung's seconds or tokens; None takes SHARES, and none where the study names candidates.
 
     Raises:
-        SpecError: they leave no budget below the last rung's.
+        SpecError: there is nothing to compare the last rung with.
     """
-    last = spec.rungs[-1]
-    budgets = candidate_budgets(spec, shares)
-    if len(budgets) < 2:
-        raise SpecError(f"calibrate: shares must leave a budget below {last.name}'s, got {', '.join(map(str, shares))}")
-    given: dict[str, Any] = spec.model_dump(mode="json", exclude_unset=True)
+    given_shares = shares if shares is not None else () if spec.calibrate else SHARES
+    candidates, last = candidates_of(spec, given_shares), spec.rungs[-1]
+    if not candidates:
+        raise SpecError(f"calibrate: shares must leave a budget below {last.name}'s, got {_words(given_shares)}")
+    ways = [*candidates, last]
+    rungs = zip(ways, _names(ways), strict=True)
+    given: dict[str, Any] = spec.model_dump(mode="json", exclude_unset=True, exclude={"calibrate"})
     values = given | {
         "name": spec.name[: MOST_LETTERS - len(SUFFIX)] + SUFFIX,
         "objectives": ["val_bpb"],
         "space": {name: part for name, part in given["space"].items() if name != "solve"},
-        "limits": _limits(spec, budgets),
-        "rungs": [_rung(spec, budget, num_recipes, is_first=place == 0) for place, budget in enumerate(budgets)],
+        "limits": _limits(spec, ways),
+        "rungs": [_rung(spec, way, name, num_recipes, is_first=way is ways[0]) for way, name in rungs],
         "sampler": {"kind": "random", "seed": spec.sampler.seed or 0},
         "promotion": {"rule": "top", "stop_behind": None},
         "early_stop": None,
@@ -53,22 +58,26 @@ def calibration_spec(spec: StudySpec, num_recipes: int, shares: Sequence[float] 
         raise SpecError(f"calibrate: expected a study that runs at every share, got {error}") from error
 
 
-def candidate_budgets(spec: StudySpec, shares: Sequence[float]) -> list[Budget]:
-    """Budgets in the order of their cost, the last rung's at the end."""
-    last = spec.rungs[-1].to_budget()
+def candidates_of(spec: StudySpec, shares: Sequence[float]) -> list[FidelitySpec]:
+    """What may rank as the last rung does, each once, in the order of cost as far as budgets tell it."""
+    last, named = spec.rungs[-1], spec.calibrate.candidates if spec.calibrate else []
     scaled = [_scaled(last, share) for share in shares if 0 < share < 1]
-    own = [budget for rung in spec.rungs[:-1] if (budget := rung.to_budget()) != last]
-    return [*sorted({*scaled, *own}, key=lambda budget: (_cost(budget, last), str(budget))), last]
+    found: list[FidelitySpec] = []
+    for one in (*spec.rungs[:-1], *named, *scaled):
+        if not any(one.is_like(other) for other in (*found, last)):
+            found.append(one)
+    return sorted(found, key=lambda one: (_cost(one.to_budget(), last.to_budget()), _identity(one)))
 
 
-def _scaled(budget: Budget, share: float) -> Budget:
-    tokens, seconds = budget.train_tokens, budget.train_seconds
-    return Budget(
+def _scaled(last: FidelitySpec, share: float) -> FidelitySpec:
+    tokens, seconds = last.budget.train_tokens, last.budget.train_seconds
+    budget = BudgetSpec(
         train_tokens=None if tokens is None else max(round(tokens * share), 1),
         train_seconds=None if seconds is None else seconds * share,
-        world_size=budget.world_size,
-        eval_tokens=budget.eval_tokens,
+        world_size=last.budget.world_size,
+        eval_tokens=last.budget.eval_tokens,
     )
+    return FidelitySpec(budget=budget, accelerator=last.accelerator)
 
 
 def _cost(budget: Budget, last: Budget) -> float:
@@ -77,8 +86,13 @@ def _cost(budget: Budget, last: Budget) -> float:
     return float("inf") if amount is None else amount * (1 if last.train_tokens is not None else budget.world_size)
 
 
-def _limits(spec: StudySpec, budgets: Sequence[Budget]) -> Mapping[str, float]:
-    longest = max((budget.train_seconds or 0.0 for budget in budgets), default=0.0)
+def _identity(one: FidelitySpec) -> str:
+    """A text that only runs of the same kind share."""
+    return f"{one.to_budget()} {json.dumps(one.set, sort_keys=True)} {one.tokens_by_speed} {one.accelerator}"
+
+
+def _limits(spec: StudySpec, ways: Sequence[FidelitySpec]) -> Mapping[str, float]:
+    longest = max((way.budget.train_seconds or 0.0 for way in ways), default=0.0)
     return {
         "artifact_bytes": ANY_SIZE,
         "train_seconds": max(spec.limits.train_seconds, longest),
@@ -86,79 +100,49 @@ def _limits(spec: StudySpec, budgets: Sequence[Budget]) -> Mapping[str, float]:
     }
 
 
-def _rung(spec: StudySpec, budget: Budget, num_recipes: int, is_first: bool) -> Mapping[str, Any]:
-    """The rung of a budget, on the accelerator of the study's own rung of that budget, or of its last one."""
-    known = next((rung for rung in spec.rungs if rung.to_budget() == budget), spec.rungs[-1])
-    length = f"{budget.train_tokens}-tokens" if budget.train_tokens else f"{budget.train_seconds:g}-seconds"
-    name = length.replace(".", "_") + (f"-{budget.world_size}-gpus" if budget.world_size > 1 else "")
-    given = {
-        "train_tokens": budget.train_tokens,
-        "train_seconds": budget.train_seconds,
-        "eval_tokens": budget.eval_tokens,
-    }
+def _rung(spec: StudySpec, way: FidelitySpec, name: str, num_recipes: int, is_first: bool) -> Mapping[str, Any]:
     return {
-        "name": name if budget.eval_tokens is None else f"{name}-eval-{budget.eval_tokens}",
-        "budget": {key: value for key, value in given.items() if value is not None} | {"world_size": budget.world_size},
+        "name": name,
+        "budget": way.budget.model_dump(exclude_none=True),
         "trials" if is_first else "promote": num_recipes,
         "seeds": spec.rungs[-1].seeds[:1],
-        "accelerator": known.accelerator,
+        "accelerator": way.accelerator,
+        **way.model_dump(include={"set", "tokens_by_speed"}, exclude_defaults=True),
     }
 
 
-def calibration_report(rungs: Mapping[str, Sequence[TrialRow]]) -> dict[str, Any]:
-    """How each budget ranks against its cost, as JSON.
-
-    Args:
-        rungs: trials by rung, cheapest first, the one to be predicted last.
-
-    Returns:
-        candidates, each with its rank correlation (search.correlation) and cost, and the recommended one's name: the
-        cheapest that is known to rank, None where none is.
-    """
-    *names, last = rungs
-    candidates = [_candidate(name, rungs[name], rungs[last]) for name in names]
-    ranking = [one for one in candidates if one["ranks"]]
-    cheapest = min(ranking, key=lambda one: float(one["gpu_seconds"]), default=None)
-    return {"last": last, "candidates": candidates, "recommended": cheapest and cheapest["rung"]}
+def _names(ways: Sequence[FidelitySpec]) -> list[str]:
+    """A rung name for each: its budget and what it sets; its accelerator too, and a hash, where others share those."""
+    names = [_name(way) for way in ways]
+    shared = Counter(names)
+    names = [
+        _clean(f"{name}-{way.accelerator or 'any'}") if shared[name] > 1 else name
+        for name, way in zip(names, ways, strict=True)
+    ]
+    shared = Counter(names)
+    return [
+        name if shared[name] == 1 and len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 9]}-{_hash(way)}"
+        for name, way in zip(names, ways, strict=True)
+    ]
 
 
-def _candidate(name: str, rows: Sequence[TrialRow], last: Sequence[TrialRow]) -> dict[str, Any]:
-    pair, cost, full_cost = rank_correlation(rows, last), _mean_cost(rows), _mean_cost(last)
-    share = cost / full_cost if full_cost else None
-    return {"rung": name, **pair, "gpu_seconds": cost, "share_of_cost": share, "ranks": ranks(pair)}
+def _name(way: FidelitySpec) -> str:
+    budget = way.budget
+    parts = [f"{budget.train_tokens}-tokens" if budget.train_tokens else f"{budget.train_seconds:g}-seconds"]
+    parts += [f"{budget.world_size}-gpus"] if budget.world_size > 1 else []
+    parts += [f"eval-{budget.eval_tokens}"] if budget.eval_tokens is not None else []
+    parts += ["by-speed"] if way.tokens_by_speed else []
+    parts += [f"{path.rpartition('.')[2]}-{value}" for path, value in sorted(way.set.items())]
+    return _clean("-".join(parts))
 
 
-def _mean_cost(rows: Sequence[TrialRow]) -> float:
-    """GPU-seconds that a measured run held, start-up and scoring included."""
-    costs = [row.gpu_seconds for row in rows if row.val_bpb is not None and not row.is_copy]
-    return sum(costs) / len(costs) if costs else 0.0
+def _clean(name: str) -> str:
+    return re.sub(r"[^a-z0-9_-]", "_", name.lower())
 
 
-def calibration_table(report: Mapping[str, Any]) -> Table:
-    """The report for people."""
-    table = Table(title=f"how budgets rank recipes, compared with {report['last']}", title_justify="left")
-    for column in ("budget", "GPU-seconds a run", "of the last", "Spearman", "interval", "Kendall", "recipes", "ranks"):
-        table.add_column(column, justify="left" if column == "budget" else "right")
-    for one in report["candidates"]:
-        is_known = one["interval"] is not None
-        table.add_row(
-            one["rung"],
-            f"{one['gpu_seconds']:,.1f}",
-            "" if one["share_of_cost"] is None else f"{one['share_of_cost']:.0%}",
-            f"{one['spearman']:.2f}" if is_known else "",
-            "{:.2f} to {:.2f}".format(*one["interval"]) if is_known else "",
-            f"{one['kendall']:.2f}" if is_known else "",
-            str(one["recipes"]),
-            {True: "yes", False: "not shown", None: "too few"}[one["ranks"]],
-        )
-    return table
+def _hash(way: FidelitySpec) -> str:
+    return hashlib.sha256(_identity(way).encode()).hexdigest()[:8]
 
 
-def advice(report: Mapping[str, Any]) -> str:
-    """What to do, in a line."""
-    if report["recommended"] is not None:
-        return f"Cheapest budget that ranks like {report['last']}: {report['recommended']}"
-    return (
-        f"No budget is shown to rank like {report['last']}. Run more recipes (--recipes), which narrows the intervals,"
-        " or larger shares (--share)"
-    )
+def _words(shares: Sequence[float]) -> str:
+    return ", ".join(map(str, shares))

@@ -93,7 +93,10 @@ def calibrate(
     recipes: Annotated[int, typer.Option(min=3, help="Recipes that run at every budget.")] = 12,
     share: Annotated[
         list[float] | None,
-        typer.Option(help="Of the last rung's budget; may be given again.", show_default="1/16, 1/8, 1/4, 1/2"),
+        typer.Option(
+            help="Of the last rung's budget, beside what the study's calibrate section names; may be given again.",
+            show_default="1/16, 1/8, 1/4, 1/2 without such a section",
+        ),
     ] = None,
     storage: Storage = STORAGE,
     runs: Runs = RUNS,
@@ -102,11 +105,10 @@ def calibrate(
 ) -> None:
     """Find the cheapest budget that ranks recipes like a study's last rung: some recipes run at all of them."""
     prepare_ray(address)
-    from search.calibrate import SHARES
     from search.cli_calibrate import run_calibration
     from search.drive import Place
 
-    run_calibration(study_file, Place(storage=storage, runs=runs, address=address), recipes, share or SHARES, as_json)
+    run_calibration(study_file, Place(storage=storage, runs=runs, address=address), recipes, share or None, as_json)
 
 
 @app.command()

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from search.calibrate import advice, calibration_report, calibration_spec, calibration_table
+from search.calibrate import calibration_spec
+from search.calibrate_report import advice, as_rung, calibration_report, calibration_table
 from search.cli_output import print_plain
 from search.drive import Place, run_study
 from search.spec import load_spec
@@ -15,7 +16,9 @@ from search.store import load_rungs, open_storage
 from search.study import read_rows
 
 
-def run_calibration(study_file: Path, place: Place, recipes: int, shares: Sequence[float], as_json: bool) -> None:
+def run_calibration(
+    study_file: Path, place: Place, recipes: int, shares: Sequence[float] | None, as_json: bool
+) -> None:
     """Run a study's calibration from wherever it stands, and report.
 
     Raises:
@@ -25,11 +28,13 @@ def run_calibration(study_file: Path, place: Place, recipes: int, shares: Sequen
     console = Console(stderr=as_json)
     result = run_study(spec, place, console, None)
     studies = load_rungs(open_storage(place.storage), spec.name)
-    report = calibration_report({name: read_rows(study, name) for name, study in studies.items()})
+    report = calibration_report(spec, {name: read_rows(study, name) for name, study in studies.items()})
     if as_json:
         sys.stdout.write(json.dumps(report, indent=1) + "\n")
         return
     console.print(calibration_table(report))
     print_plain(advice(report))
+    if report["recommended"] is not None:
+        print_plain(f"In a study file: {as_rung(report)}")
     if result.stopped_at is not None:
         print_plain(f"Stopped in {result.stopped_at}. The same command goes on.")

@@ -17,7 +17,7 @@ def rank_correlation(low: Sequence[TrialRow], high: Sequence[TrialRow]) -> dict[
     """How the mean val_bpb of the recipes measured in both rungs agree, as JSON; None for fewer than three.
 
     Returns:
-        recipes, spearman, kendall, and interval: the ends of Spearman's bootstrap interval over recipes.
+        recipes, spearman, kendall, and the ends of their bootstrap intervals over recipes: interval, kendall_interval.
     """
     low_scores, high_scores = mean_scores(low), mean_scores(high)
     shared = sorted(low_scores.keys() & high_scores.keys())
@@ -29,7 +29,7 @@ def rank_correlation(low: Sequence[TrialRow], high: Sequence[TrialRow]) -> dict[
 def correlate(low: Sequence[float], high: Sequence[float]) -> dict[str, Any]:
     """The same for scores of the same recipes in the same order."""
     if len(low) < FEWEST_RANKED:
-        return {"spearman": None, "kendall": None, "interval": None}
+        return {"spearman": None, "kendall": None, "interval": None, "kendall_interval": None}
     import numpy as np
     import scipy.stats  # takes a second, and few calls come this far
 
@@ -51,13 +51,32 @@ def correlate(low: Sequence[float], high: Sequence[float]) -> dict[str, Any]:
         n_resamples=RESAMPLES,
         rng=np.random.default_rng(RESAMPLE_SEED),
     )
-    kendall: Any = scipy.stats.kendalltau(low, high)
-    ends = found.confidence_interval
+    draws_RN = np.random.default_rng(RESAMPLE_SEED).multinomial(len(low), [1 / len(low)] * len(low), RESAMPLES)
+    taus = kendall(low, high, draws_RN)
+    ends, kendall_ends = found.confidence_interval, np.quantile(taus, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return {
         "spearman": float(spearman(np.asarray(low), np.asarray(high))),
-        "kendall": float(kendall.statistic),
+        "kendall": float(kendall(low, high, np.ones((1, len(low))))[0]),
         "interval": [float(ends.low), float(ends.high)],
+        "kendall_interval": [float(end) for end in kendall_ends],
     }
+
+
+def kendall(low: Sequence[float], high: Sequence[float], weights_RN: Any) -> Any:
+    """Kendall's tau-b of each of R resamples; 0 where one has no two recipes of different scores.
+
+    Args:
+        weights_RN: how often each recipe is in a resample.
+    """
+    import numpy as np
+
+    orders = [np.sign(np.subtract.outer(scores, scores)) for scores in (low, high)]
+    agreeing, first, second = (
+        ((weights_RN @ pairs_NN) * weights_RN).sum(axis=1)
+        for pairs_NN in (orders[0] * orders[1], abs(orders[0]), abs(orders[1]))
+    )
+    norm = np.sqrt(first * second)
+    return agreeing / np.where(norm > 0, norm, 1.0)
 
 
 def mean_scores(rows: Sequence[TrialRow]) -> dict[str, float]:

@@ -14,7 +14,7 @@ from search.ledger import Ledger, RunRecord
 from search.promote import best_feasible
 from search.spec import RungSpec, StudySpec
 from search.study import RungStudy
-from search.trials import TrialRow
+from search.trials import RUN_TOKENS, TrialRow
 from trainer.result import Failure, FailureKind, Measurement
 
 SPEED_FROM = 0.1  # of a run: before, its speed is still settling
@@ -40,8 +40,9 @@ class DearStop:
         self._behind_bpb = spec.promotion.stop_behind
         self._rung = rung
         self._study = study
-        accelerators = {one.accelerator for one in (rung, spec.rungs[spec.rungs.index(rung) - 1])}
-        self._source = source if len(accelerators) == 1 else None  # speeds of different ones do not compare
+        before = spec.rungs[spec.rungs.index(rung) - 1]
+        is_alike = (rung.accelerator, rung.set) == (before.accelerator, before.set)
+        self._source = source if is_alike else None  # other machines, batches or sequences have other speeds
         self._ledger = ledger
         self._judged_at: dict[int, float] = {}  # progress by trial number
 
@@ -58,7 +59,8 @@ class DearStop:
         speed = progress.get("tokens_per_second")
         if not speed or progress.get("progress", 0.0) < SPEED_FROM:
             return None
-        tokens, limit = self._rung.to_budget().train_tokens, self._limits.train_seconds
+        tokens = row.attributes.get(RUN_TOKENS, self._rung.to_budget().train_tokens)
+        limit = self._limits.train_seconds
         if tokens is not None and tokens / speed > limit * OVER_TIME:
             return _stopped(f"train_seconds: must be at most {limit:g}, will come to {tokens / speed:.0f}")
         usual = self._usual_speed(row)

@@ -77,7 +77,7 @@ class Display:
         target = max(planned, len(rows))
         shown = _Rung(target, self._clock(), {row.number: row for row in rows})
         self._rungs[rung] = shown
-        self._print(f"[bold]{rung}[/bold] ({describe_budget(spec.to_budget())} a run): {_counts(shown)}")
+        self._print(f"[bold]{rung}[/bold] ({describe_budget(spec.to_budget(), spec.set)} a run): {_counts(shown)}")
 
     def trial_started(self, rung: str, number: int, run_id: str) -> None:
         """A run was submitted."""
@@ -153,10 +153,11 @@ def describe_progress(values: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def describe_budget(budget: Budget) -> str:
-    """A run's budget in a few words."""
+def describe_budget(budget: Budget, changes: Mapping[str, Any]) -> str:
+    """How much of a recipe a run is, and what it changes in it, in a few words."""
     length = f"{budget.train_tokens:,} tokens" if budget.train_tokens else f"{budget.train_seconds:g} s"
-    return length if budget.world_size == 1 else f"{length} on {budget.world_size} GPUs"
+    gpus = "" if budget.world_size == 1 else f" on {budget.world_size} GPUs"
+    return ", ".join([length + gpus, *(f"{path} {value}" for path, value in changes.items())])
 
 
 def describe_trial(row: TrialRow) -> str:

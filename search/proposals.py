@@ -69,6 +69,7 @@ class Proposals:
         self._space: Space = spec.build_space()
         self._base: Recipe = spec.base_recipe()
         self.params_of = params_finder(spec)
+        self._rung = rung
         self._seed = rung.seeds[0]
         self._budget = rung.to_budget()
         self._limit = spec.limits.artifact_bytes
@@ -85,7 +86,7 @@ class Proposals:
             return Unrun.DROPPED
         try:
             recipe, solved = self._recipe_of(trial)
-            check_fits(recipe, self._budget)
+            check_fits(self._rung.run_recipe(recipe), self._budget)
         except ConfigError as error:
             self._study.describe(trial.number, seed=trial.user_attrs.get("seed", self._seed))
             self._study.tell(trial.number, Failure(kind=FailureKind.CONFIG, message=str(error)))

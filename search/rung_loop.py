@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from search.services import Brake, Services
 from search.spec import RungSpec, StudySpec
 from search.spending import Spending
 from search.study import RungStudy
-from search.trials import TrialRow, TrialStatus
+from search.trials import RUN_SET, RUN_TOKENS, TrialRow, TrialStatus
 from spaces.fields import recipe_hash
 from trainer.result import Failure, FailureKind
 
@@ -55,6 +56,7 @@ class RungLoop:
         self.in_flight = InFlight(rung.name, services, self._settle, self._why_stop)
         self.broken: str | None = None
         self._spec = spec
+        self._base = spec.base_recipe()
         self._services = services
         self._brake = brake
         self._proposals = Proposals(study, spec, rung, services)
@@ -139,7 +141,8 @@ class RungLoop:
             self.study.queue(recipe, seed, self._proposals.params_of(recipe), **origin, retry_of=retry_of)
 
     def _start(self, proposal: Proposal, num_gpus: float) -> None:
-        code = self._services.bundle(proposal.recipe, self.rung.to_budget())
+        budget = self.rung.run_budget(proposal.recipe, self._base)
+        code = self._services.bundle(self.rung.run_recipe(proposal.recipe), budget)
         known = [*(self._source.rows() if self._source else ()), *self.study.rows()]  # as for the promotion into it
         predicted = self._services.predict_bytes(proposal.recipe, len(code), known)
         limit = self._spec.limits.artifact_bytes
@@ -150,7 +153,10 @@ class RungLoop:
             self._services.observer.trial_finished(self.study.rows()[proposal.number])
             return
         run = self._new_run(proposal, code, num_gpus)
-        self.study.describe(proposal.number, run_id=run.run_id, predicted_bytes=predicted)
+        run_set = {RUN_SET: json.dumps(self.rung.set, sort_keys=True)} if self.rung.set else {}
+        run_tokens = {RUN_TOKENS: budget.train_tokens} if self.rung.tokens_by_speed else {}
+        facts = {"run_id": run.run_id, "predicted_bytes": predicted}
+        self.study.describe(proposal.number, **facts, **run_set, **run_tokens)
         self._services.ledger.insert(self._new_record(proposal, run, code))
         self._services.runner.submit(run)
         self.in_flight.follow(run.run_id, proposal.number)

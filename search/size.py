@@ -15,7 +15,7 @@ from functools import lru_cache
 from itertools import groupby
 
 from search.coding import STEP_BYTES, code_bits, code_entropy, float_bytes, sigmas_of
-from search.flops import flops_per_token
+from search.flops import tokens_per_flop
 from search.growth import std_of
 from search.shapes import NamedShape, shapes_of
 from trainer.config import Budget, Recipe
@@ -35,14 +35,7 @@ def expected_steps(recipe: Recipe, budget: Budget) -> int:
     """Optimizer steps of a run; for a budget in seconds, about those that H100s make in them."""
     tokens = budget.train_tokens
     if tokens is None:
-        loop = recipe.model.loop
-        tokens = (budget.train_seconds or 0) * budget.world_size * FLOPS_PER_SECOND
-        if loop is None:
-            tokens /= flops_per_token(recipe)
-        else:
-            plain = loop.start_fraction  # of the time
-            per_token = flops_per_token(recipe, is_looped=False), flops_per_token(recipe)
-            tokens *= plain / per_token[0] + (1 - plain) / per_token[1]
+        tokens = (budget.train_seconds or 0) * budget.world_size * FLOPS_PER_SECOND * tokens_per_flop(recipe)
     return max(1, math.ceil(tokens / recipe.schedule.train_batch_tokens))
 
 

@@ -1,14 +1,12 @@
 """Predicted bytes, put right by what a study has measured."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from search.size import expected_steps, predicted_bytes, predicted_weight_bytes
-from search.trials import TrialRow
-from spaces.fields import recipe_from_dict
+from search.trials import NOTHING_SET, RUN_SET, TrialRow, recipe_of
 from trainer.config import Budget, Recipe
 
 PRIOR_PAIRS = 2  # how many pairs the prediction itself counts as
@@ -55,22 +53,26 @@ def _bounded(logarithm: float) -> float:
 
 
 def pairs_of(rows: Sequence[TrialRow]) -> list[SizePair]:
-    """What finished trials measured, beside what is predicted for the steps they made.
+    """What finished trials measured, beside what is predicted for what they ran and the steps they made.
 
     Left out are copies of other trials, and recipes with a target of bytes, which meet it whatever is predicted.
     """
     known = [row.attributes for row in rows if row.attributes.get("weight_bytes") and not row.is_copy]
-    pairs = [_pair_of(one["recipe"], one["steps"], one["weight_bytes"]) for one in known if "recipe" in one]
+    pairs = [
+        _pair_of(one["recipe"], one.get(RUN_SET, NOTHING_SET), one["steps"], one["weight_bytes"])
+        for one in known
+        if "recipe" in one
+    ]
     return [pair for pair in pairs if pair is not None]
 
 
 @lru_cache(maxsize=4096)
-def _pair_of(recipe_json: str, steps: int, measured: int) -> SizePair | None:
+def _pair_of(recipe_json: str, run_set: str, steps: int, measured: int) -> SizePair | None:
     """A finished trial's pair; None where it has a target.
 
     Every prediction looks at all trials, and a decision predicts for all: 100 trials took a second without the cache.
     """
-    recipe = recipe_from_dict(json.loads(recipe_json))
+    recipe = recipe_of(recipe_json, run_set)
     if recipe.quant.target_bytes is not None:
         return None
     return SizePair(kind=kind_of(recipe), predicted=predicted_weight_bytes(recipe, steps), measured=measured)

@@ -6,6 +6,7 @@ from statistics import fmean
 
 from scipy.special import stdtrit
 
+from search.size import predicted_weight_bytes
 from search.trials import TrialRow
 
 FITTING_FRACTION = 0.95  # of solved recipes that are to keep the limit
@@ -39,11 +40,20 @@ def margin_fraction(rows: Sequence[TrialRow]) -> float:
 def prediction_errors(rows: Sequence[TrialRow]) -> list[float]:
     """Of each run that was measured, by trial number: the logarithm of its bytes over those predicted when it started.
 
-    Left out are copies of other trials, and recipes with a target of bytes, which meet it whatever is predicted.
+    Left out are copies of other trials, recipes with a target of bytes, which meet it whatever is predicted, and runs
+    in which a rung set what decides bytes: the prediction was for the trial's recipe.
     """
     return [
         math.log(row.artifact_bytes / row.attributes["predicted_bytes"])
         for row in rows
         if row.artifact_bytes and row.attributes.get("predicted_bytes") and not row.is_copy
-        if row.recipe is not None and row.recipe.quant.target_bytes is None
+        if _was_run_as_predicted(row)
     ]
+
+
+def _was_run_as_predicted(row: TrialRow) -> bool:
+    recipe, run = row.recipe, row.run_recipe
+    if recipe is None or run is None or run.quant.target_bytes is not None:
+        return False
+    steps = row.attributes.get("steps")
+    return run == recipe or predicted_weight_bytes(run, steps) == predicted_weight_bytes(recipe, steps)

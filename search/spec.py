@@ -20,19 +20,19 @@ from search.spec_parts import (
     ParamSpec,
     PromotionSpec,
     QueueSpec,
-    RungSpec,
     SamplerKind,
     SamplerSpec,
     SpaceSpec,
     SpecModel,
     SpendSpec,
 )
+from search.spec_rungs import CalibrateSpec, RungSpec, check_candidates, check_prices, check_rungs
 from search.spec_solve import check_solve
 from spaces import architecture, evaluation, golf, optimizer, quantization, shape, storage, training
 from spaces.fields import SpaceError, close_match, flat, recipe_from_dict, recipe_to_dict, set_values
 from spaces.recipes import named_recipe
 from spaces.space import Choice, Domain, Integer, Param, Real, Space
-from trainer.config import Recipe, check_fits
+from trainer.config import Recipe
 from trainer.errors import ConfigError
 
 __all__ = ["FAMILIES", "Limits", "RungSpec", "StudySpec", "definition_differences", "load_spec"]
@@ -73,6 +73,7 @@ class StudySpec(SpecModel):
     early_stop: EarlyStopSpec | None = EarlyStopSpec()
     spend: SpendSpec = SpendSpec()
     promotion: PromotionSpec = PromotionSpec()
+    calibrate: CalibrateSpec | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "StudySpec":
@@ -85,8 +86,11 @@ class StudySpec(SpecModel):
             check_solve(self.space.solve, self.space.params, base, is_conditional=solved.when is not None)
         if self.objectives not in OBJECTIVES:
             raise problem(f"must be [val_bpb] or [val_bpb, artifact_bytes], got {self.objectives}", "objectives")
-        _check_rungs(self.rungs, self.limits, base)
-        _check_prices(self.spend, self.rungs)
+        searched = [param.path for param in self.build_space().params] + ([solved.path] if solved else [])
+        check_rungs(self.rungs, self.limits, base, searched)
+        candidates = self.calibrate.candidates if self.calibrate else []
+        check_candidates(candidates, self.rungs[-1], self.limits, base, searched)
+        check_prices(self.spend, self.rungs, candidates)
         return self
 
     def base_recipe(self) -> Recipe:
@@ -137,7 +141,6 @@ class StudySpec(SpecModel):
         space = {param.path: _domain_to_dict(param.domain) for param in self.build_space().params}
         if self.space.solve is not None:
             space[self.space.solve.param] = {"solve": self.space.solve.model_dump(exclude={"param"})}
-        rungs = [rung.model_dump(mode="json", exclude={"max_run_seconds"}) for rung in self.rungs]
         return {
             "name": self.name,
             "recipe": recipe_to_dict(self.base_recipe()),
@@ -145,7 +148,7 @@ class StudySpec(SpecModel):
             "objectives": list(self.objectives),
             "limits": self.limits.model_dump(),
             "data": self._data_from_here(),
-            "rungs": rungs,
+            "rungs": [rung.definition() for rung in self.rungs],
         }
 
     def to_json(self) -> str:
@@ -236,52 +239,6 @@ def _check_space(space: SpaceSpec) -> None:
             raise problem(message, "space", "params", path, *([key] if key in ParamSpec.model_fields else ())) from None
     if not space.include and not space.params:
         raise problem("must search something: include a family or give params, got nothing", "space")
-
-
-def _check_rungs(rungs: list[RungSpec], limits: Limits, base: Recipe) -> None:
-    names = [rung.name for rung in rungs]
-    for index, rung in enumerate(rungs):
-        if rung.name in names[:index]:
-            raise problem(f"must be another name than the other rungs', got {rung.name}", "rungs", index, "name")
-        _check_source(rungs, index)
-        _check_budget(rung, index, limits, base)
-
-
-def _check_source(rungs: list[RungSpec], index: int) -> None:
-    """The first rung says how many trials it proposes, each later one how many it takes from the one before."""
-    rung, is_first = rungs[index], index == 0
-    wanted, other = ("trials", "promote") if is_first else ("promote", "trials")
-    which = "the first rung" if is_first else "a later rung"
-    if getattr(rung, other) is not None:
-        raise problem(f"must be left out of {which}, got {getattr(rung, other)}", "rungs", index, other)
-    if getattr(rung, wanted) is None:
-        raise problem(f"must be given for {which}, got nothing", "rungs", index, wanted)
-    if not is_first:
-        before = rungs[index - 1]
-        available = before.trials or before.promote or 0
-        if (rung.promote or 0) > available:
-            message = f"must be at most the {available} trials of rung {before.name}, got {rung.promote}"
-            raise problem(message, "rungs", index, "promote")
-
-
-def _check_budget(rung: RungSpec, index: int, limits: Limits, base: Recipe) -> None:
-    seconds, at = rung.budget.train_seconds, ("rungs", index, "budget")
-    if seconds is not None and seconds > limits.train_seconds:
-        message = f"must be at most limits.train_seconds {limits.train_seconds:g}, got {seconds:g}"
-        raise problem(message, *at, "train_seconds")
-    try:
-        check_fits(base, rung.to_budget())
-    except ConfigError as error:
-        key = "eval_tokens" if str(error).startswith("budget.eval_tokens") else "world_size"
-        raise problem(f"must suit the base recipe ({error}), got {getattr(rung.budget, key)}", *at, key) from None
-
-
-def _check_prices(spend: SpendSpec, rungs: list[RungSpec]) -> None:
-    """Money can only be counted where every rung has its price."""
-    for rung in rungs if spend.dollars is not None else ():
-        if rung.price_key not in spend.prices:
-            given = ", ".join(spend.prices) or "none"
-            raise problem(f"must have {rung.price_key}, for rung {rung.name}, got {given}", "spend", "prices")
 
 
 def _domain_to_dict(domain: Domain) -> dict[str, Any]:

@@ -10,11 +10,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from search.spec_file import problem
 from spaces.fields import SpaceError, close_match, plain_type, require_path
 from spaces.space import Choice, Domain, Integer, Real
-from trainer.config import Budget
-from trainer.errors import ConfigError
 
 SamplerKind = Literal["joint", "tpe", "gp", "nsga2", "random", "qmc"]
-ANY_ACCELERATOR = "any"  # the price of rungs that name none
 MOST_LETTERS = 64  # of a name
 
 
@@ -136,55 +133,6 @@ class DataSpec(SpecModel):
 
     path: WorkingPath
     tokenizer: WorkingPath
-
-
-class BudgetSpec(SpecModel):
-    """How much of a recipe a rung runs; see trainer.config.Budget."""
-
-    train_seconds: Positive | None = None
-    train_tokens: Count | None = None
-    world_size: int = 1
-    eval_tokens: Count | None = None
-
-    @model_validator(mode="after")
-    def _is_a_budget(self) -> "BudgetSpec":
-        try:
-            Budget(**self.model_dump())
-        except ConfigError as error:
-            where, _, message = str(error).partition(": ")
-            raise problem(message, *where.split(".")[1:]) from None
-        return self
-
-
-class RungSpec(SpecModel):
-    """One fidelity of the study; the first proposes, each later one takes the best of the one before."""
-
-    name: Name
-    budget: BudgetSpec
-    trials: Count | None = None
-    promote: Count | None = None
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [1337]
-    accelerator: str | None = None
-    max_run_seconds: Positive | None = None
-
-    @model_validator(mode="after")
-    def _is_consistent(self) -> "RungSpec":
-        if len(set(self.seeds)) != len(self.seeds):
-            raise problem(f"must be different seeds, got {self.seeds}", "seeds")
-        train_seconds = self.budget.train_seconds or 0.0
-        if self.max_run_seconds is not None and self.max_run_seconds <= train_seconds:
-            expected = f"must be more than the budget's train_seconds {train_seconds:g}"
-            raise problem(f"{expected}, got {self.max_run_seconds:g}", "max_run_seconds")
-        return self
-
-    @property
-    def price_key(self) -> str:
-        """Its accelerator's name in spend.prices."""
-        return self.accelerator or ANY_ACCELERATOR
-
-    def to_budget(self) -> Budget:
-        """The trainer's budget of every run of this rung."""
-        return Budget(**self.budget.model_dump())
 
 
 class PromotionSpec(SpecModel):

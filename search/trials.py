@@ -7,9 +7,13 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
-from spaces.fields import recipe_from_dict
+from spaces.fields import recipe_from_dict, set_values
 from trainer.config import Recipe
 from trainer.result import FailureKind
+
+RUN_SET = "run_set"  # attribute of a trial whose rung sets fields: those, as JSON
+NOTHING_SET = "{}"
+RUN_TOKENS = "run_tokens"  # attribute of a trial whose rung gives tokens by speed: its run's
 
 
 class TrialStatus(StrEnum):
@@ -58,7 +62,13 @@ class TrialRow:
     def recipe(self) -> Recipe | None:
         """What it trains; None where the proposal was no valid recipe."""
         text = self.attributes.get("recipe")
-        return None if text is None else _recipe(text)
+        return None if text is None else recipe_of(text, NOTHING_SET)
+
+    @property
+    def run_recipe(self) -> Recipe | None:
+        """What its run executed: the recipe, with what its rung set; None where there is no recipe."""
+        text = self.attributes.get("recipe")
+        return None if text is None else recipe_of(text, self.attributes.get(RUN_SET, NOTHING_SET))
 
     @property
     def fields(self) -> Mapping[str, Any]:
@@ -111,6 +121,9 @@ class TrialRow:
 
 
 @lru_cache(maxsize=4096)
-def _recipe(text: str) -> Recipe:
-    """Reading one takes a third of a millisecond, and each proposal looks at all of them."""
-    return recipe_from_dict(json.loads(text))
+def recipe_of(text: str, run_set: str) -> Recipe:
+    """A recipe as trials keep it, with what a rung set in it.
+
+    Reading one takes a third of a millisecond, and each proposal looks at all of them.
+    """
+    return set_values(recipe_from_dict(json.loads(text)), json.loads(run_set))

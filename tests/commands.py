@@ -22,12 +22,13 @@ def caddie(folder: Path, *arguments: str, expected: int = 0) -> str:
 def place_quickstart(folder: Path, data: Path, trials: int) -> None:
     """Put the quickstart's data and study into a working folder; its first rung is cut short.
 
-    The last one keeps its budget, and one of its seeds.
+    It has shorter sequences too. The last one keeps its budget, and one of its seeds.
     """
     (folder / "data").mkdir()
     (folder / "data" / "quickstart").symlink_to(data)
     study: dict[str, Any] = yaml.safe_load((ROOT / "studies" / "quickstart.yaml").read_text(encoding="utf-8"))
     proxy, full = study["rungs"]
     proxy |= {"trials": trials, "budget": {"train_tokens": 32_768, "eval_tokens": 8_192}}
+    proxy |= {"set": {"schedule.train_seq_len": 128}}
     full |= {"promote": 1, "seeds": full["seeds"][:1]}
     (folder / "quickstart.yaml").write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from search.ledger import Ledger
 from search.spec_parts import Limits
 from search.store import Storage, load_rungs, stored_definition
 from search.study import read_rows
-from search.trials import TrialRow, TrialStatus
+from search.trials import RUN_TOKENS, TrialRow, TrialStatus
 from search.winner import Terms, standings, terms_of
 from trainer.config import Budget
 from trainer.result import Measurement
@@ -62,7 +63,8 @@ def origin_of(
         rung: the part of it that defines the chosen trial's rung.
         facts: what search_facts counted.
     """
-    recipe, budget = chosen.recipe, Budget(**rung["budget"])
+    recipe, budget = chosen.run_recipe, Budget(**rung["budget"])
+    budget = replace(budget, train_tokens=chosen.attributes.get(RUN_TOKENS, budget.train_tokens))
     assert recipe is not None, "a feasible trial was measured, so it had a recipe"
     return Origin(
         study=study,

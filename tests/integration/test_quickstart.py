@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -93,6 +94,15 @@ def test_the_best_trial_learned(finished: Path, quickstart_data: Path) -> None:
     assert full["best"]["val_bpb"] <= unigram_bpb(quickstart_data) - 0.5
     base = next(one for one in proxy["finished"] if one["trial"] == 0)
     assert proxy["best"]["val_bpb"] <= base["val_bpb"]
+
+
+def test_proxies_ran_the_sequences_that_their_rung_sets(finished: Path) -> None:
+    for run in runs_of(finished):
+        if run.state is RunState.FINISHED:
+            logged = re.search(r"^recipe:(\{.*\})", (Path(run.folder) / "train.log").read_text(), re.M)
+            assert logged is not None
+            expected = {"proxy": 128, "full": 256}[run.rung]
+            assert json.loads(logged[1])["schedule"]["train_seq_len"] == expected
 
 
 def unigram_bpb(data: Path) -> float:

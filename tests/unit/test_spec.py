@@ -11,8 +11,9 @@ from optuna.trial import FixedTrial
 from pydantic import BaseModel
 
 from search import spec as spec_module
-from search import spec_parts
+from search import spec_parts, spec_rungs
 from search.errors import SpecError
+from search.proposals import params_finder
 from search.shapes import num_parameters
 from search.spec import FAMILIES, StudySpec, definition_differences, load_spec
 from spaces.fields import get_value, set_values
@@ -361,8 +362,7 @@ def test_the_repositorys_studies_load(path: Path) -> None:
     spec = load_spec(path)
     space, base = spec.build_space(), spec.base_recipe()
     assert space.suggest(FixedTrial(space.fix(base, base)), base) == base
-    for recipe in spec.queued_recipes():
-        space.fix(recipe, base)
+    assert all(map(params_finder(spec), spec.queued_recipes()))
     assert spec.name == path.stem
 
 
@@ -375,7 +375,8 @@ def keys_of(model: type[BaseModel]) -> Iterator[str]:
 
 
 def spec_models() -> list[type[BaseModel]]:
-    return [value for value in vars(spec_parts).values() if isinstance(value, type) and issubclass(value, BaseModel)]
+    values = {**vars(spec_parts), **vars(spec_rungs)}.values()
+    return [value for value in values if isinstance(value, type) and issubclass(value, BaseModel)]
 
 
 def test_the_readme_documents_every_key() -> None:
