@@ -7,8 +7,8 @@ from trainer.result import FailureKind
 
 MAX_ATTEMPTS = 2
 # In a row, for each of which another proposal is asked. Around some bases half of a family's proposals contradict
-# themselves; where all do, each further one uses up a trial, so that the study comes to an end.
-MAX_CONTRADICTIONS = 20
+# themselves or are far too large; where all are, each further one uses up a trial, so that the study comes to an end.
+MAX_REFUSED = 20
 # Not a strike against the trial: the user cancelled it, or no trial can run until somebody repairs the data.
 BLAMELESS = frozenset({FailureKind.CANCELLED, FailureKind.DATA})
 TWIN_STATUSES = OPEN_STATUSES | {
@@ -61,7 +61,7 @@ def counted(rows: Sequence[TrialRow], seed: int) -> int:
     """How many of a first rung's trials are used up.
 
     A trial counts once however often it is repeated; further seeds of a recipe, dropped proposals and those that
-    contradict themselves do not count.
+    contradict themselves or are hopelessly large do not count.
     """
     retried = {row.retry_of for row in rows}
     own = [
@@ -75,12 +75,11 @@ def counted(rows: Sequence[TrialRow], seed: int) -> int:
 
 
 def _num_replaced(rows: Sequence[TrialRow]) -> int:
-    """How many proposals were no recipe, so that another one was asked for."""
+    """How many proposals were refused, so that another one was asked for."""
     replaced = in_a_row = 0
     for row in rows:
-        is_no_recipe = row.failure is FailureKind.CONFIG and "recipe" not in row.attributes
-        in_a_row = in_a_row + 1 if is_no_recipe else 0
-        replaced += 0 < in_a_row <= MAX_CONTRADICTIONS
+        in_a_row = in_a_row + 1 if row.is_refused else 0
+        replaced += 0 < in_a_row <= MAX_REFUSED
     return replaced
 
 

@@ -136,7 +136,7 @@ def _anchor(step: Step, candidates: Sequence[Entrant]) -> Decision | None:
 
 def _next_recipe(step: Step, candidates: Sequence[Entrant], used: int) -> Decision | None:
     """The recipe for the next slot, where enough proxies have come in for it."""
-    num_rated = len(_hashes([row for row in step.source if not row.is_open]))
+    num_rated = len(_hashes([row for row in step.source if not row.is_open and not row.is_refused]))
     share = 1.0 if step.is_source_finished else min(num_rated / step.source_size, 1.0)
     taken = _hashes(step.target)
     free = [one for one in candidates if one.recipe_hash not in taken]

@@ -35,8 +35,8 @@ class Proposal:
 class Unrun(StrEnum):
     """Why an ask gave nothing to run."""
 
-    TOLD = "told"  # known, or hopelessly large: told without a run, and counted
-    INVALID = "invalid"  # contradicts itself: told without a run; ask again
+    TOLD = "told"  # known: told without a run, and counted
+    REFUSED = "refused"  # contradicts itself, or is hopelessly large: told without a run; ask again
     DROPPED = "dropped"  # a repeat; ask again
     EXHAUSTED = "exhausted"  # only repeats of what runs now; ask again when something has finished
 
@@ -90,7 +90,7 @@ class Proposals:
         except ConfigError as error:
             self._study.describe(trial.number, seed=trial.user_attrs.get("seed", self._seed))
             self._study.tell(trial.number, Failure(kind=FailureKind.CONFIG, message=str(error)))
-            return Unrun.INVALID
+            return Unrun.REFUSED
         seed = trial.user_attrs.get("seed", self._seed)
         rows = self._study.rows()
         twin = twin_of(rows, trial.number, (recipe_hash(recipe), seed))
@@ -126,7 +126,7 @@ class Proposals:
         why = f"with the best {solved.param}, {solved.value:g}; not run"
         failure = Failure(kind=FailureKind.OVERSIZE, message=f"{message} {why}")
         self._study.tell(number, failure, predicted_bytes=solved.predicted_bytes)
-        return Unrun.TOLD
+        return Unrun.REFUSED
 
     def _repeat(self, number: int, twin: TrialRow) -> Unrun:
         self._repeats += 1

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,8 +82,7 @@ class RungLoop:
         """Why the study cannot afford another run of this rung; None where it can."""
         if not self._spec.spend.bounds():
             return None
-        records = self._services.ledger.runs(self._spec.name)
-        return Spending(self._spec, records, self._services.clock()).refusal(self.rung)
+        return self._spending().refusal(self.rung)
 
     @property
     def has_more(self) -> bool:
@@ -121,13 +121,16 @@ class RungLoop:
         while self.may_start and self._services.runner.free_slots > 0 and self.has_more:
             resumed = self._never_started.pop(0) if self._never_started else None
             proposal = self._proposals.next(resumed)
-            if isinstance(proposal, Proposal) or proposal is Unrun.TOLD:
-                self._brake.count_trial()
             if isinstance(proposal, Proposal):
                 self._start(proposal, num_gpus)
-            elif proposal in {Unrun.TOLD, Unrun.INVALID}:
+            elif proposal in {Unrun.TOLD, Unrun.REFUSED}:
+                if proposal is Unrun.TOLD:
+                    self._brake.count_trial()
                 self._services.observer.trial_finished(self.study.rows()[self._proposals.latest])
             self._is_exhausted = proposal is Unrun.EXHAUSTED
+
+    def _spending(self) -> Spending:
+        return Spending(self._spec, self._services.ledger.runs(self._spec.name), self._services.clock())
 
     def _why_stop(self, number: int, progress: Mapping[str, Any]) -> Failure | None:
         """Why a run should be stopped now; None lets it run."""
@@ -152,6 +155,7 @@ class RungLoop:
             self.study.tell(proposal.number, failure, predicted_bytes=predicted)
             self._services.observer.trial_finished(self.study.rows()[proposal.number])
             return
+        self._brake.count_trial()
         run = self._new_run(proposal, code, num_gpus)
         run_set = {RUN_SET: json.dumps(self.rung.set, sort_keys=True)} if self.rung.set else {}
         run_tokens = {RUN_TOKENS: budget.train_tokens} if self.rung.tokens_by_speed else {}
@@ -210,8 +214,14 @@ class RungLoop:
     def _deadline_seconds(self, num_gpus: float) -> float:
         """The rung's own, or twice what its limits allow, for machines slower than the challenge's.
 
-        As many times that where runs wait for each other on a GPU.
+        As many times that where runs wait for each other on a GPU. A run that is to tell the cost of others is stopped
+        once it has spent all there is.
         """
+        spending = self._spending() if self._spec.spend.bounds() else None
+        bound = spending.seconds_left(self.rung) if spending and spending.is_probe(self.rung) else math.inf
+        return min(self._own_deadline_seconds(num_gpus), bound)
+
+    def _own_deadline_seconds(self, num_gpus: float) -> float:
         turns = TURNS_PER_GPU if 0 < num_gpus < 1 else 1  # each may wait for all others
         if self.rung.max_run_seconds is not None:
             return turns * self.rung.max_run_seconds

@@ -5,15 +5,14 @@ projected cost fits beside what was spent, what the runs under way are still to 
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from search.errors import SpecError
 from search.ledger import RunRecord
 from search.promotion_rule import num_runs
 from search.spec import RungSpec, StudySpec
-from trainer.result import Failure, Measurement
+from trainer.result import Failure, FailureKind, Measurement
 
 OVERHEAD_SECONDS = (
     130.0  # of a run beside its training: start-up, compilation, scoring; measured 51 to 126 s on an H100
@@ -125,6 +124,29 @@ class Spending:
 
     def refusal(self, rung: RungSpec) -> str | None:
         """Why no further run of a rung may start; None where one may."""
+        return None if self.is_probe(rung) else self._shortage(rung)
+
+    def is_probe(self, rung: RungSpec) -> bool:
+        """Whether a run of a rung may start although its deadline does not fit: it is to tell what its runs take.
+
+        Where a rung has tokens to train on, nothing else can. Such a run starts alone and has what is left; where that
+        was too little for one, no other starts.
+        """
+        is_projected = rung.budget.train_tokens is None or self._finished(rung) or self._scaled_cost(rung) is not None
+        is_alone = all(one.state.is_final for one in self._records)
+        was_cut = any(
+            isinstance(one.outcome, Failure) and one.outcome.kind is FailureKind.DEADLINE for one in self._of(rung)
+        )
+        may_probe = is_alone and not is_projected and not was_cut and min(self.left().values(), default=0.0) > 0
+        return may_probe and self._shortage(rung) is not None
+
+    def seconds_left(self, rung: RungSpec) -> float:
+        """How long a run of a rung may take until a bound is reached, were it the only one."""
+        second = asdict(self._amount(rung, float(rung.budget.world_size), 1.0))
+        return min((max(left, 0.0) / second[key] for key, left in self.left().items()), default=math.inf)
+
+    def _shortage(self, rung: RungSpec) -> str | None:
+        """What a further run of a rung would exceed, by what it is projected to take; None where it fits."""
         if not self._spec.spend.bounds():
             return None
         committed, cost, reserved = self.committed(), self.cost_of(rung), self.reserved(rung)
@@ -136,7 +158,10 @@ class Spending:
         return None
 
     def _known_cost(self, rung: RungSpec) -> Amount | None:
-        """By the rung's own runs, else by its budget in seconds, else by another rung's runs and the tokens of both."""
+        """By the rung's own runs; else by its budget in seconds, or by another rung's runs and the tokens of both.
+
+        Its deadline is the most that it can be; where nothing is known, a study file's own is taken for it.
+        """
         finished = self._finished(rung)
         if finished:
             seconds = [self._end(one) - (one.started_at or 0.0) for one in finished]
@@ -144,12 +169,14 @@ class Spending:
         bounds = [rung.max_run_seconds] if rung.max_run_seconds is not None else []
         if rung.budget.train_seconds is not None:
             bounds.append(rung.budget.train_seconds + OVERHEAD_SECONDS)
-        if bounds:
-            return self._amount(rung, min(bounds) * rung.budget.world_size, min(bounds))
-        return self._scaled_cost(rung)
+        longest = self._amount(rung, min(bounds) * rung.budget.world_size, min(bounds)) if bounds else None
+        scaled = self._scaled_cost(rung)
+        return min((one for one in (longest, scaled) if one is not None), key=lambda one: one.hours, default=None)
 
     def _scaled_cost(self, rung: RungSpec) -> Amount | None:
-        tokens = rung.budget.train_tokens or 0
+        tokens = rung.budget.train_tokens
+        if tokens is None:
+            return None
         others = [one for one in self._spec.rungs if one.budget.train_tokens is not None and self._finished(one)]
         if not others:
             return None
@@ -208,60 +235,13 @@ def refuse_unaffordable(spec: StudySpec) -> None:
         raise SpecError(f"study {spec.name}: must be able to afford its first run, but {refusal}")
 
 
-def spending_status(spec: StudySpec, records: Sequence[RunRecord], first_left: int, now: float) -> dict[str, Any]:
-    """Costs so far, what is left of the bounds, and what is still to be run, as JSON.
-
-    Args:
-        first_left: trials that the first rung has yet to run.
-    """
-    spending = Spending(spec, records, now)
-    wanted = {rung.name: first_left if rung is spec.rungs[0] else spending.owed(rung) for rung in spec.rungs}
-    return {
-        "spent": asdict(spending.spent()),
-        "bounds": spec.spend.bounds(),
-        "left": spending.left(),
-        "more_of_first": spending.num_affordable(spec.rungs[0]),
-        "to_run": [
-            {"rung": rung.name, "runs": wanted[rung.name], **asdict(spending.cost_of(rung).times(wanted[rung.name]))}
-            for rung in spec.rungs
-        ],
-        "refused": {rung.name: why for rung in spec.rungs if (why := spending.refusal(rung)) is not None},
-    }
-
-
-def describe_spending(status: Mapping[str, Any]) -> list[str]:
-    """The same in a few lines: what was spent, and what more would go to."""
-    bounds = status["bounds"]
-    shown = {key: value for key, value in status["spent"].items() if value or key in bounds}
-    parts = [_of_bound(key, value, bounds.get(key)) for key, value in shown.items()]
-    lines = [f"spent (hours of processes where there are no GPUs): {', '.join(parts) or 'nothing yet'}"]
-    wanted = [f"{one['runs']} of {one['rung']} (about {_words(one)})" for one in status["to_run"] if one["runs"]]
-    if bounds and wanted:
-        missing = {key: sum(one[key] for one in status["to_run"]) - status["left"][key] for key in bounds}
-        short = [_word(key, value) for key, value in missing.items() if value > ROUNDING and key != "hours"]
-        with_more = f"with {' and '.join(short)} more: " if short else ""
-        lines.append(f"still to run {with_more}{', '.join(wanted)}")
-    if bounds and not wanted:
-        first = status["to_run"][0]["rung"]
-        lines.append(f"all has run; what is left would hold about {status['more_of_first']} more of {first}")
-    lines.extend(f"{rung}: {why}" for rung, why in status["refused"].items())
-    return lines
-
-
 def _refusal(key: str, rung: str, cost: float, reserved: float, left: float) -> str:
-    aside = f" and {_word(key, reserved)} set aside for later rungs" if reserved else ""
-    return f"spend.{key}: a run of {rung} takes about {_word(key, cost)}{aside}, with {_word(key, max(left, 0.0))} left"
+    aside = f" and {word(key, reserved)} set aside for later rungs" if reserved else ""
+    return f"spend.{key}: a run of {rung} takes about {word(key, cost)}{aside}, with {word(key, max(left, 0.0))} left"
 
 
-def _of_bound(key: str, value: float, bound: float | None) -> str:
-    return _word(key, value) if bound is None else f"{_word(key, value)} of {_word(key, bound)}"
-
-
-def _words(amount: Mapping[str, Any]) -> str:
-    return ", ".join(_word(key, amount[key]) for key in ("gpu_hours", "dollars") if amount[key])
-
-
-def _word(key: str, value: float) -> str:
+def word(key: str, value: float) -> str:
+    """An amount by its key in a study file, with its unit."""
     if key == "dollars":
         return f"${value:,.2f}"
     return f"{value:.3g} GPU-hours" if key == "gpu_hours" else f"{value:.3g} hours"

@@ -12,7 +12,7 @@ from search.ledger import Ledger, RunState
 from search.plan import counted
 from search.promote import pareto_front
 from search.spec import StudySpec
-from search.spending import describe_spending, spending_status
+from search.spending_report import describe_spending, spending_status
 from search.store import Storage, load_rungs, stored_spec
 from search.study import read_rows
 from search.trials import TrialRow

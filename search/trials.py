@@ -109,6 +109,12 @@ class TrialRow:
         return self.attributes.get("reason", "")
 
     @property
+    def is_refused(self) -> bool:
+        """True where it was told without a run, as no recipe or hopelessly large: another one is asked for instead."""
+        is_no_recipe = self.failure is FailureKind.CONFIG and "recipe" not in self.attributes
+        return is_no_recipe or (self.failure is FailureKind.OVERSIZE and not self.is_copy)
+
+    @property
     def failure(self) -> FailureKind | None:
         """What went wrong; None where it was measured or is open."""
         kind = self.attributes.get("failure")

@@ -10,7 +10,7 @@ from simulation import FakeRunner, Machine, World, failure, make_spec, measured_
 
 from search.errors import RunnerError, SpecError
 from search.ledger import LEASE_SECONDS, Driver, RunRecord, RunState
-from search.plan import MAX_CONTRADICTIONS, counted
+from search.plan import MAX_REFUSED, counted
 from search.promote import best_feasible, pareto_front
 from search.run import Finished, Progress, Run
 from search.services import Brake
@@ -243,12 +243,12 @@ def test_a_space_of_contradictions_comes_to_an_end(tmp_path: Path) -> None:
     space = {"params": {"model.num_heads": {"choices": [7]}, "optim.matrix_lr": {"low": 0.01, "high": 0.1}}}
     sim = machine(tmp_path, space=space, rungs=one_rung(4))
     assert sim.run(Brake(trials_left=4)).settled == ("proxy",)
-    assert statuses(sim.rows("proxy")) == ["feasible"] + ["failed"] * (MAX_CONTRADICTIONS + 3)
+    assert statuses(sim.rows("proxy")) == ["feasible"] + ["failed"] * (MAX_REFUSED + 3)
     assert len(sim.world.submitted) == 1
 
 
 def test_a_recipe_predicted_oversize_is_told_without_a_run(tmp_path: Path) -> None:
-    sim = machine(tmp_path, rungs=one_rung(6))
+    sim = machine(tmp_path, rungs=one_rung(6), sampler={"kind": "random", "seed": 1})
     sim.predict_bytes = lambda recipe, code_bytes, rows: 2_000_000 * recipe.model.num_layers
     sim.run()
     rows = sim.rows("proxy")
@@ -258,6 +258,23 @@ def test_a_recipe_predicted_oversize_is_told_without_a_run(tmp_path: Path) -> No
     assert refused[0].violations["artifact_bytes"] == pytest.approx(18 / 16 - 1)
     assert len(sim.world.submitted) == len(rows) - len(refused)
     assert len(sim.ledger.runs()) == len(sim.world.submitted)
+    assert len(refused) > 1 and counted(rows, 1337) == len(sim.world.submitted) == 6, "others were asked for instead"
+
+
+def test_a_space_of_oversize_recipes_comes_to_an_end(tmp_path: Path) -> None:
+    """Twenty proposals are replaced, and each further one uses up a trial; none counts as one that was taken up."""
+    sim = machine(tmp_path, rungs=one_rung(4))
+    sim.predict_bytes = lambda recipe, code_bytes, rows: 99_000_000
+    assert sim.run(Brake(trials_left=2)).settled == ("proxy",)
+    assert statuses(sim.rows("proxy")) == ["failed"] * (MAX_REFUSED + 4)
+    assert sim.world.submitted == []
+
+
+def test_max_trials_are_those_that_run(tmp_path: Path) -> None:
+    sim = machine(tmp_path, rungs=one_rung(8), sampler={"kind": "random", "seed": 1})
+    sim.predict_bytes = lambda recipe, code_bytes, rows: 2_000_000 * recipe.model.num_layers
+    assert sim.run(Brake(trials_left=3)).stopped_at == "proxy"
+    assert len(sim.world.submitted) == 3 < len(sim.rows("proxy"))
 
 
 def test_equal_recipes_run_once(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from simulation import Machine, World, failure, make_spec, measurement
 from search.database import engine_options
 from search.errors import SpecError
 from search.ledger import LEASE_SECONDS
+from search.plan import counted
 from search.proposals import params_finder, same_point
 from search.run import Run
 from search.services import Brake
@@ -135,6 +136,7 @@ def test_a_size_that_nothing_fits_costs_no_run_and_teaches(tmp_path: Path) -> No
         assert row.reason.endswith("with the best model.mlp_mult, 0.5; not run")
     numbers = {run.run_id.split("-")[2] for run in sim.world.submitted if "-proxy-" in run.run_id}
     assert not numbers & {f"{row.number:04d}" for row in refused}
+    assert counted(sim.rows("proxy"), 1337) == len(numbers), "others were asked for instead"
 
 
 def test_one_point_runs_once_whatever_the_margin_has_become(tmp_path: Path) -> None:

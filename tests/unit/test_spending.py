@@ -9,7 +9,8 @@ from simulation import Machine, World, failure, make_spec, measurement
 from search.errors import SpecError
 from search.ledger import RunRecord, RunState
 from search.spec import StudySpec
-from search.spending import OVERHEAD_SECONDS, Amount, Spending, describe_spending, refuse_unaffordable, spending_status
+from search.spending import OVERHEAD_SECONDS, Amount, Spending, refuse_unaffordable
+from search.spending_report import describe_spending, spending_status
 from search.status import study_status, summary_lines
 from search.store import study_names
 from search.trials import TrialStatus
@@ -202,12 +203,51 @@ def machine_spec_without_bounds(spec: StudySpec) -> StudySpec:
 
 
 def test_a_study_whose_first_run_does_not_fit_is_not_made(tmp_path: Path) -> None:
-    sim = machine(tmp_path, gpu_hours=100 / HOUR)
+    spec = make_spec(rungs=SECONDS, spend={"gpu_hours": 200 / HOUR})
+    sim = Machine(tmp_path, spec, World(slots=2))
     with pytest.raises(
         SpecError, match=r"must be able to afford its first run, but spend.gpu_hours: a run of proxy takes"
     ):
         sim.run()
     assert study_names(sim.storage) == [] and sim.world.submitted == []
+
+
+def generous(folder: Path, gpu_hours: float, deadline: float | None = 7200.0) -> Machine:
+    """A study of token budgets: runs take 30 s, and nobody knows before the first."""
+    rungs = [{**one, "max_run_seconds": deadline} for one in TOKENS]
+    spec = make_spec(rungs=rungs, spend={"gpu_hours": gpu_hours}, promotion={"rule": "top"})
+    return Machine(folder, spec, World(slots=2))
+
+
+@pytest.mark.parametrize("deadline", [7200.0, None])
+def test_a_deadline_that_does_not_fit_refuses_no_study_whose_runs_do(tmp_path: Path, deadline: float | None) -> None:
+    """One run starts alone; then its rung is known by it, and the later one by its tokens, 120 s."""
+    sim = generous(tmp_path, 700 / HOUR, deadline)
+    assert sim.run().settled == ("proxy", "full")
+    ledger = sorted(sim.ledger.runs("sim"), key=lambda one: one.started_at or 0.0)
+    assert [one.started_at == ledger[0].started_at for one in ledger[:3]] == [True, False, False]
+    assert ledger[1].started_at == ledger[2].started_at, "then as many as there are slots"
+    assert sim.world.submitted[0].deadline_seconds == pytest.approx(700, abs=1), "all there is"
+    assert sim.world.submitted[1].deadline_seconds == sim.world.submitted[-1].deadline_seconds > 1800
+    assert sum(one.gpu_seconds for one in ledger) == 22 * 30 < 700
+
+
+def test_where_all_there_is_was_too_little_for_a_run_no_other_starts() -> None:
+    spec = study([{**TOKENS[0], "max_run_seconds": 7200}], gpu_hours=0.5)
+    proxy = spec.rungs[0]
+    assert spending(spec).is_probe(proxy) and spending(spec).seconds_left(proxy) == pytest.approx(1800)
+    assert not spending(spec, run(start=9.9, seconds=None)).is_probe(proxy), "another is under way"
+    lost = spending(spec, run(seconds=600.0, outcome=failure(FailureKind.MACHINE)))
+    assert lost.is_probe(proxy) and lost.seconds_left(proxy) == pytest.approx(1200)
+    cut = spending(spec, run(seconds=1790.0, outcome=failure(FailureKind.DEADLINE)))
+    assert not cut.is_probe(proxy) and cut.refusal(proxy) is not None
+    known = spending(spec, run(seconds=90.0))
+    assert not known.is_probe(proxy) and known.refusal(proxy) is None
+
+
+def test_seconds_are_projected_without_a_probe() -> None:
+    spec = study(gpu_hours=0.01)
+    assert not spending(spec).is_probe(spec.rungs[0]) and spending(spec).refusal(spec.rungs[0]) is not None
 
 
 def test_status_says_what_more_would_go_to() -> None:
