@@ -20,14 +20,15 @@ def caddie(folder: Path, *arguments: str, expected: int = 0) -> str:
 
 
 def place_quickstart(folder: Path, data: Path, trials: int) -> None:
-    """Put the quickstart's data and study into a working folder; its first rung is cut short.
+    """Put the quickstart's data and study into a working folder, both rungs cut short.
 
-    The last one keeps its budget, and one of its seeds.
+    The last one has half of its tokens, as many as it takes to learn more than how often tokens come, and one seed.
     """
     (folder / "data").mkdir()
     (folder / "data" / "quickstart").symlink_to(data)
     study: dict[str, Any] = yaml.safe_load((ROOT / "studies" / "quickstart.yaml").read_text(encoding="utf-8"))
     proxy, full = study["rungs"]
     proxy |= {"trials": trials, "budget": {"train_tokens": 32_768, "eval_tokens": 8_192}}
+    full["budget"]["train_tokens"] //= 2
     full |= {"promote": 1, "seeds": full["seeds"][:1]}
     (folder / "quickstart.yaml").write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
