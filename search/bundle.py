@@ -7,6 +7,7 @@ import inspect
 import lzma
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from search.bundle_rules import all_outside, check_package
@@ -182,6 +183,12 @@ def bundle(recipe: Recipe, budget: Budget, trainer: FlatTrainer | None = None) -
         BundleError: the trainer cannot be joined, or a config value has no literal.
     """
     trainer = trainer or flatten(trainer_folder())
-    source = trainer.text + call_of_run(recipe, budget, trainer.names)
-    packed = pack(strip(source))
-    return Bundle(source=source, packed=packed, sha256=hashlib.sha256(packed).hexdigest())
+    call = call_of_run(recipe, budget, trainer.names)
+    packed = pack(_stripped(trainer.text) + strip(call))
+    return Bundle(source=trainer.text + call, packed=packed, sha256=hashlib.sha256(packed).hexdigest())
+
+
+@lru_cache(maxsize=4)
+def _stripped(text: str) -> str:
+    """A trainer's text without comments: the same for every recipe, and a second of work."""
+    return strip(text)

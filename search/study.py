@@ -178,9 +178,10 @@ class RungStudy:
         violations: Mapping[str, float] | None = None,
     ) -> None:
         trial = self.resume(number)
+        present = trial.constraints if violations else {}  # each look is a look into the database
         for name in CONSTRAINTS if violations else ():
             # A second value for a key only warns: after a crash right here, the first one stays, and is the same.
-            if name not in trial.constraints:
+            if name not in present:
                 trial.set_constraint(name, (violations or {})[name])
         self.optuna.tell(trial, values, state=state, skip_if_finished=True)
         del self._live[number]

@@ -20,9 +20,10 @@ def caddie(folder: Path, *arguments: str, expected: int = 0) -> str:
 
 
 def place_quickstart(folder: Path, data: Path, trials: int) -> None:
-    """Put the quickstart's data and study into a working folder; its first rung is cut short.
+    """Put the quickstart's data and study into a working folder, both rungs cut short.
 
-    It has shorter sequences too. The last one keeps its budget, and one of its seeds.
+    The first has shorter sequences too; the last has half of its tokens, as many as it takes to learn more than how
+    often tokens come, and one seed.
     """
     (folder / "data").mkdir()
     (folder / "data" / "quickstart").symlink_to(data)
@@ -30,5 +31,6 @@ def place_quickstart(folder: Path, data: Path, trials: int) -> None:
     proxy, full = study["rungs"]
     proxy |= {"trials": trials, "budget": {"train_tokens": 32_768, "eval_tokens": 8_192}}
     proxy |= {"set": {"schedule.train_seq_len": 128}}
+    full["budget"]["train_tokens"] //= 2
     full |= {"promote": 1, "seeds": full["seeds"][:1]}
     (folder / "quickstart.yaml").write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")

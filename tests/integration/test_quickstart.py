@@ -1,6 +1,6 @@
 """The quickstart, shortened, through the real command: killed and resumed, promoted, exported, verified, read back.
 
-Real text, real Ray, real SQLite. The last rung keeps the quickstart's own budget, since it has to have learned.
+Real text, real Ray, real SQLite. The last rung keeps half of the quickstart's tokens, since it has to have learned.
 """
 
 import hashlib

@@ -19,7 +19,7 @@ from search.export.folder import export
 from search.run import Run, read_outcome
 from search.spec_parts import Limits
 from search.verify.check import verify
-from search.verify.finding import is_valid
+from search.verify.finding import Finding, is_valid
 from search.verify.rerun import Rerun
 from trainer.config import Budget, Recipe
 from trainer.eval_config import EvalConfig
@@ -87,11 +87,16 @@ def exported(quickstart_data: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return export(claim, folder / "out", with_weights=True)
 
 
-def test_real_run_verifies(exported: Path) -> None:
-    findings = verify(exported)
-    assert is_valid(findings)
+@pytest.fixture(scope="module")
+def verified(exported: Path) -> list[Finding]:
+    """What there is to say about the folder as it was exported."""
+    return verify(exported)
+
+
+def test_real_run_verifies(verified: list[Finding]) -> None:
+    assert is_valid(verified)
     # Honest remarks only: two seeds, and not the challenge's validation split.
-    assert {finding.rule for finding in findings} == {"bytes", "seeds", "validation-split"}
+    assert {finding.rule for finding in verified} == {"bytes", "seeds", "validation-split"}
 
 
 def test_requirements_name_the_compressor(exported: Path) -> None:
@@ -107,7 +112,9 @@ def test_moved_folder_gives_its_own_digits_and_bytes(exported: Path, quickstart_
     assert "the same digits" in notes[0]
 
 
-def test_the_readme_s_own_commands_give_the_same_digits(exported: Path, quickstart_data: Path, tmp_path: Path) -> None:
+def test_the_readme_s_own_commands_give_the_same_digits(
+    exported: Path, verified: list[Finding], quickstart_data: Path, tmp_path: Path
+) -> None:
     moved = Path(shutil.copytree(exported, tmp_path / "elsewhere"))
     (tmp_path / "scratch").mkdir()
     commands = re.findall(r"```bash\n(.*?)```", (moved / "README.md").read_text(), re.S)[0]
@@ -125,7 +132,7 @@ def test_the_readme_s_own_commands_give_the_same_digits(exported: Path, quicksta
         again = json.loads(path.read_text())
         for name in ("val_bpb", "val_loss", "artifact_bytes", "steps"):
             assert again[name] == result[name]
-    assert verify(moved) == verify(exported), "nothing was written into the folder"
+    assert verify(moved) == verified, "nothing was written into the folder"
 
 
 def test_two_ranks_reproduce_it_nearly(exported: Path, quickstart_data: Path) -> None:

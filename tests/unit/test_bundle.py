@@ -172,6 +172,12 @@ def test_another_recipe_gives_other_bytes() -> None:
     assert bundle(Recipe(), budget, trainer) != bundle(Recipe(), Budget(train_tokens=2), trainer)
 
 
+def test_what_is_packed_is_the_whole_source_stripped() -> None:
+    """The trainer's part is stripped once for all recipes, the call of each by itself."""
+    made = bundle(Recipe(), Budget(train_tokens=1))
+    assert unpack(made.packed) == strip(made.source)
+
+
 def test_packed_text_is_the_source_without_comments(tmp_path: Path) -> None:
     made = toy_bundle(tmp_path)
     text = unpack(made.packed)
