@@ -67,14 +67,9 @@ def child_environment(run: Run, inherited: Mapping[str, str]) -> dict[str, str]:
     return kept | dict(run.environment)
 
 
-def untrusted_environment(run: Run) -> dict[str, str]:
+def untrusted_environment(run: Run, inherited: Mapping[str, str]) -> dict[str, str]:
     """The environment of somebody else's program: of what this process inherited, only what holds no secret."""
-    return child_environment(run, harmless_environment())
-
-
-def harmless_environment() -> dict[str, str]:
-    """Those of this process's variables that an untrusted program may see."""
-    return harmless(os.environ)
+    return child_environment(run, harmless(inherited))
 
 
 def harmless(inherited: Mapping[str, str]) -> dict[str, str]:
@@ -97,13 +92,17 @@ def turn_file(devices: str) -> Path:
 
 
 @contextmanager
-def process_tree(run: Run) -> Generator[subprocess.Popen[bytes]]:
-    """The started trainer; on leaving, nothing of it lives."""
+def process_tree(run: Run, inherited: Mapping[str, str]) -> Generator[subprocess.Popen[bytes]]:
+    """The started trainer; on leaving, nothing of it lives.
+
+    Args:
+        inherited: variables of this process.
+    """
     with (run.folder / OUTPUT_FILE).open("xb") as output:
         process = subprocess.Popen(
             command_of(run, os.getpid()),
             cwd=run.folder,
-            env=child_environment(run, os.environ),
+            env=child_environment(run, inherited),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

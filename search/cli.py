@@ -1,4 +1,4 @@
-"""The caddie command. The only module that prints, and that reads CADDIE_STORAGE and CADDIE_ADDRESS."""
+"""The caddie command. The only module that reads variables of the process; it and its parts alone print."""
 
 import json
 import os
@@ -34,6 +34,12 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(recipe_app, name="recipe")
 console = Console()
+
+
+@app.callback()
+def hand_down(context: typer.Context) -> None:
+    """Give the process's variables to the commands that start others."""
+    context.obj = dict(os.environ)
 
 
 @app.command()
@@ -162,7 +168,7 @@ def doctor(
     from search.doctor import CheckState, examine
 
     broken: list[str] = []
-    for check in examine(storage=storage, runs=runs, data=data, address=address):
+    for check in examine(os.environ, storage=storage, runs=runs, data=data, address=address):
         style = {CheckState.OK: "green", CheckState.MISSING: "yellow"}.get(check.state, "red")
         advice = [check.advice] if check.advice else []
         print_marked(console, check.state, style, f"{check.name}: {check.detail}", *advice)

@@ -80,6 +80,7 @@ Tolerance = Annotated[
 
 
 def verify(
+    context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="A submission folder, ours or anybody's.")],
     smoke: Annotated[
         bool, typer.Option("--smoke", help="Import its code, build its model, compare the parameters; isolated.")
@@ -106,6 +107,7 @@ def verify(
     Its code is read, not run, unless --smoke or --rerun ask for it: then in a process without network that can open
     nothing but the shards, with limits of memory and time.
     """
+    from search.cluster import count_gpus
     from search.verify.check import verify as find
     from search.verify.finding import is_valid
     from search.verify.folder import LIMITS
@@ -115,18 +117,17 @@ def verify(
     settings = variables(env or [])
     request = None
     if rerun:
-        from search.cluster import count_gpus
-
         request = Rerun(
             data_path=data or shards_of(folder),
             tokenizer_path=tokenizer,
             tolerance=tolerance,
             num_gpus=count_gpus(),
+            inherited=context.obj,
             settings=settings,
             is_unsafe_allowed=unsafe,
             announce=lambda line: typer.echo(line, err=True),
         )
-    findings = find(folder, request, LIMITS, Smoke(settings, unsafe) if smoke else None)
+    findings = find(folder, request, LIMITS, Smoke(context.obj, settings, unsafe) if smoke else None)
     if as_json:
         facts = [
             {"rule": f.rule, "severity": f.severity.value, "file": f.file, "line": f.line, "message": f.message}

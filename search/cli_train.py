@@ -19,6 +19,7 @@ from trainer.result import Failure
 
 
 def train(
+    context: typer.Context,
     recipe: Annotated[str, typer.Argument(help=f"A named recipe ({', '.join(NAMES)}) or a JSON file of one.")],
     set_: Annotated[
         list[str], typer.Option("--set", help="A field, as in --set model.num_layers=11; repeatable.")
@@ -46,7 +47,7 @@ def train(
     place = Place(storage=storage, runs=runs, address=LOCAL)
     with progress_shown(console) as report:
         folder, finished = train_once(
-            chosen, budget, place, data, tokenizer or data / "tokenizer.model", seed, report
+            chosen, budget, place, data, tokenizer or data / "tokenizer.model", seed, context.obj, report
         )  # fmt: skip
     if isinstance(finished.outcome, Failure):
         raise SearchError(f"{folder}: {finished.outcome.kind.value}: {finished.outcome.message}")

@@ -7,13 +7,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from search.cluster import LOCAL_ADDRESS
+from search.cluster import LOCAL_ADDRESS, ray_variables
 from search.database import open_engine, resolve_url, shown
 from search.errors import StoreError
 
@@ -46,10 +46,8 @@ print(json.dumps({"name": name}))
 """
 TRITON_PROBE = "import json, triton; print(json.dumps({'version': triton.__version__}))"
 RAY_PROBE = """
-import json, os, sys
-from search.cluster import ray_variables
+import json, sys
 address, url = sys.argv[1:]
-os.environ.update(ray_variables(address, os.environ))
 from search.errors import RunnerError
 from search.ledger import Ledger
 from search.runner import RayRunner
@@ -85,15 +83,13 @@ class Check:
     advice: str = ""
 
 
-def examine(
-    storage: str, runs: Path, data: Path, tokenizer: Path | None = None, address: str = LOCAL_ADDRESS
-) -> Iterator[Check]:
+def examine(inherited: Mapping[str, str], *, storage: str, runs: Path, data: Path, address: str) -> Iterator[Check]:
     """Every check, as its result comes in; Ray's, which starts one, takes about ten seconds.
 
     Args:
+        inherited: variables of this process.
         storage: database URL, as in --storage.
         data: folder of shards.
-        tokenizer: None takes tokenizer.model in the folder of shards.
         address: of Ray, as in --address.
     """
     yield check_python()
@@ -101,11 +97,11 @@ def examine(
     yield check_triton()
     yield check_flash_attention()
     yield from (check_compressor(name) for name in ("zstandard", "brotli"))
-    yield check_ray(address)
+    yield check_ray(inherited, address)
     yield check_storage(storage)
     yield check_runs_folder(runs)
     yield check_disk(runs)
-    yield check_data(data, tokenizer or data / "tokenizer.model")
+    yield check_data(data, data / "tokenizer.model")
 
 
 def check_python() -> Check:
@@ -159,10 +155,11 @@ def check_compressor(package: str) -> Check:
     return Check(name=package, state=CheckState.OK, detail=version)
 
 
-def check_ray(address: str = LOCAL_ADDRESS) -> Check:
+def check_ray(inherited: Mapping[str, str], address: str = LOCAL_ADDRESS) -> Check:
     """Whether a Ray starts here, or the one at the address lets us in; and what it has."""
     with tempfile.TemporaryDirectory() as folder:  # the probe submits nothing, so any database does
-        found = _probe(RAY_PROBE, address, f"sqlite:///{folder}/probe.db")
+        environment = {**inherited, **ray_variables(address, inherited)}
+        found = _probe(RAY_PROBE, address, f"sqlite:///{folder}/probe.db", environment=environment)
     if not isinstance(found, str):
         return Check(name="ray", state=CheckState.OK, detail=found["text"])
     advice = "Runs cannot start. Is /tmp writable, and are 2 GB of memory free?"
@@ -219,8 +216,8 @@ def check_data(folder: Path, tokenizer: Path) -> Check:
     return Check(name="data", state=CheckState.OK, detail=f"{folder.absolute()}: shards and {tokenizer.name}")
 
 
-def _probe(code: str, *arguments: str) -> dict[str, Any] | str:
-    """The JSON object that a piece of Python prints last, or its last words where it fails."""
+def _probe(code: str, *arguments: str, environment: Mapping[str, str] | None = None) -> dict[str, Any] | str:
+    """The JSON object that a piece of Python prints last, or its last words where it fails; None inherits variables."""
     try:
         ended = subprocess.run(
             [sys.executable, "-c", code, *arguments],
@@ -228,6 +225,7 @@ def _probe(code: str, *arguments: str) -> dict[str, Any] | str:
             text=True,
             timeout=PROBE_SECONDS,
             stdin=subprocess.DEVNULL,
+            env=environment,
         )
     except subprocess.TimeoutExpired:
         return f"no answer within {PROBE_SECONDS:.0f} s"

@@ -155,9 +155,10 @@ def train_once(
     data: Path,
     tokenizer: Path,
     seed: int,
+    inherited: Mapping[str, str],
     report: Callable[[Mapping[str, Any]], None],
 ) -> tuple[Path, Finished]:
-    """One run without a study, on this machine; returns its folder and how it ended.
+    """One run without a study, with the variables of this process; returns its folder and how it ended.
 
     Raises:
         ConfigError: the recipe does not fit the budget.
@@ -205,7 +206,7 @@ def train_once(
             deadline_seconds=TRAIN_DEADLINE_SECONDS,
             storage_url=ledger.url,
         )
-        return folder, execute(run, report=report)
+        return folder, execute(run, inherited, report=report)
 
 
 def new_train_folder(runs: Path, code: bytes) -> Path:

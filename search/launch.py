@@ -69,13 +69,23 @@ class Timing:
 TIMING = Timing()
 
 
-def execute(run: Run, timing: Timing = TIMING, report: Report | None = None) -> Finished:
+def execute_on_worker(run: Run, timing: Timing = TIMING) -> Finished:
+    """As execute, in a process of Ray's, which has set its variables: the GPUs of this run, the Python path.
+
+    Raises:
+        StoreError: as execute.
+    """
+    return execute(run, os.environ, timing)
+
+
+def execute(run: Run, inherited: Mapping[str, str], timing: Timing = TIMING, report: Report | None = None) -> Finished:
     """Run the packed trainer of a queued run to its end, and record how it ended in the ledger.
 
     Every way to end is an outcome, never an exception: a crash or a folder this host does not see is a Failure, and
     Ctrl-C is a Failure of kind CANCELLED. Whatever happens, no process of the trainer is left when it returns.
 
     Args:
+        inherited: variables of this process.
         report: called with the latest progress whenever it changed.
 
     Raises:
@@ -89,7 +99,7 @@ def execute(run: Run, timing: Timing = TIMING, report: Report | None = None) -> 
         ):
             return _given_up(ledger, run)
         try:
-            outcome = _outcome(run, ledger, timing, report)
+            outcome = _outcome(run, inherited, _Contact(ledger, run.run_id, timing, report))
         except KeyboardInterrupt:
             outcome = Failure(kind=FailureKind.CANCELLED, message="cancelled from the keyboard")
         return _record(ledger, run, outcome, held_seconds(run, time.time() - started_at))
@@ -134,14 +144,14 @@ class EventTail:
             self.progress |= {name: event[name] for name in names if name in event}
 
 
-def _outcome(run: Run, ledger: Ledger, timing: Timing, report: Report | None) -> Measurement | Failure:
+def _outcome(run: Run, inherited: Mapping[str, str], contact: "_Contact") -> Measurement | Failure:
     """Start the trainer, wait for its end, and read what it left."""
     refusal = _refusal(run.folder)
     if refusal is not None:
         return Failure(kind=FailureKind.MACHINE, message=refusal)
     tail = EventTail(run.folder / EVENTS_FILE)
-    with process_tree(run) as process:
-        verdict = _watch(process, run, tail, _Contact(ledger, run.run_id, timing, report))
+    with process_tree(run, inherited) as process:
+        verdict = _watch(process, run, tail, contact)
     result = _result(run.folder)
     return result or verdict or _crash(run.folder, process.returncode, str(tail.progress.get("phase", "")))
 

@@ -27,7 +27,7 @@ from search.cluster import (
 )
 from search.errors import RunnerError, StoreError
 from search.flight import PATIENCE, Flight, Patience
-from search.launch import execute, held_seconds
+from search.launch import execute_on_worker, held_seconds
 from search.ledger import Ledger
 from search.run import Finished, Progress, Run
 from trainer.result import Failure, FailureKind, Measurement
@@ -65,7 +65,7 @@ class RayRunner:
         self._looked_at = 0.0
         _connect(address, machine or {})
         # Only the loop repeats a run, and records it; Ray would silently repeat it three times.
-        self._task: Any = ray.remote(max_retries=0)(execute)
+        self._task: Any = ray.remote(max_retries=0)(execute_on_worker)
 
     def prepare(self, rung: str, world_size: int, accelerator: str | None) -> float:
         """Get ready for the runs of a rung; free_slots counts for them from now on.

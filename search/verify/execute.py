@@ -53,6 +53,7 @@ def execute(
     folder: Path,
     run: Run,
     readable: tuple[Path, ...],
+    inherited: Mapping[str, str],
     *,
     is_unsafe_allowed: bool,
     announce: Callable[[str], None],
@@ -62,6 +63,7 @@ def execute(
     Args:
         folder: the submission, of which the scratch folder gets train_gpt.py and the tokenizers.
         run: its folder is replaced by the scratch one.
+        inherited: variables of this process, of which it gets the harmless ones.
         announce: hears where its output goes before it starts.
 
     Raises:
@@ -78,7 +80,7 @@ def execute(
             (work / "data").symlink_to(data)  # where the challenge's scripts look unless told otherwise
         moved = replace(run, folder=work)
         announce(f"{run.run_id}: {CODE_FILE} runs again; what it prints: {output}")
-        ended = run_untrusted(job_of(moved, output, readable), is_unsafe_allowed=is_unsafe_allowed)
+        ended = run_untrusted(job_of(moved, output, readable, inherited), is_unsafe_allowed=is_unsafe_allowed)
         return read_again(work, output, ended)
 
 
@@ -87,7 +89,7 @@ def data_root(data_path: Path) -> Path | None:
     return data_path.parent.parent if data_path.parent.name == "datasets" else None
 
 
-def job_of(run: Run, output: Path, readable: tuple[Path, ...]) -> Job:
+def job_of(run: Run, output: Path, readable: tuple[Path, ...], inherited: Mapping[str, str]) -> Job:
     """A run as an untrusted command."""
     command = [sys.executable, CODE_FILE]
     variables: dict[str, str] = {}
@@ -100,7 +102,7 @@ def job_of(run: Run, output: Path, readable: tuple[Path, ...]) -> Job:
         folder=run.folder,
         output=output,
         limits=Limits(seconds=run.deadline_seconds, processes=PROCESSES + PROCESSES_PER_RANK * run.world_size),
-        environment=untrusted_environment(run) | variables,
+        environment=untrusted_environment(run, inherited) | variables,
         readable=readable,
         num_gpus=round(run.num_gpus),
         needs_loopback=run.world_size > 1,

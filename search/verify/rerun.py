@@ -35,12 +35,14 @@ class Rerun:
             in tokens gives; on GPUs, and with a budget in seconds, two runs differ. None takes 0 for what was measured
             on a CPU, else GPU_TOLERANCE. What is better by more, as on a faster machine, is for a reviewer.
         deadline_seconds: killed when it runs longer.
+        inherited: variables of this process, of which it gets the harmless ones.
         settings: more variables of the environment, as a README's command may set them.
         is_unsafe_allowed: where this host cannot isolate it, it runs with this user's rights and network.
         announce: hears of each run as it starts.
     """
 
     data_path: Path
+    inherited: Mapping[str, str]
     tokenizer_path: Path | None = None
     seeds: Sequence[int] | None = None
     num_gpus: int = 0
@@ -108,6 +110,7 @@ def rerun_findings(submission: Submission, rerun: Rerun) -> list[Finding]:
             submission.folder,
             run,
             readable_paths(rerun, tokenizer),
+            rerun.inherited,
             is_unsafe_allowed=rerun.is_unsafe_allowed,
             announce=rerun.announce,
         )

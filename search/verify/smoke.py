@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from search.bundle import unpack
-from search.child import harmless_environment
+from search.child import harmless
 from search.errors import BundleError
 from search.run import CODE_FILE
 from search.verify import build_model
@@ -30,10 +30,12 @@ class Smoke:
     """How a model is built.
 
     Attributes:
+        inherited: variables of this process, of which it gets the harmless ones.
         settings: variables of the environment, as a README's command may set them.
         is_unsafe_allowed: where this host cannot isolate it, it runs with this user's rights and network.
     """
 
+    inherited: Mapping[str, str]
     settings: Mapping[str, str] = field(default_factory=dict[str, str])
     is_unsafe_allowed: bool = False
 
@@ -113,7 +115,7 @@ def build(text: str, smoke: Smoke) -> Built:
             output=output,
             limits=Limits(seconds=SECONDS, memory_bytes=min(MEMORY_BYTES, limits.memory_bytes)),
             environment={
-                **harmless_environment(),
+                **harmless(smoke.inherited),
                 "CUDA_VISIBLE_DEVICES": "",
                 "OMP_NUM_THREADS": "1",
                 **smoke.settings,

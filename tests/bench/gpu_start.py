@@ -8,6 +8,7 @@ the folder that runs keep it in.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -59,7 +60,7 @@ def start(run: Run) -> dict[str, Any]:
         RuntimeError: it ended or took too long before that step.
     """
     spawned = time.time()
-    with process_tree(run) as process:
+    with process_tree(run, os.environ) as process:
         events = wait_for_step(run, process, spawned)
     return times_of(events, spawned)
 

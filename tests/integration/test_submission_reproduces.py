@@ -56,7 +56,7 @@ def run_seed(made: Bundle, folder: Path, data: Path, seed: int) -> SeedRun:
         deadline_seconds=120,
         storage_url="",
     )
-    with process_tree(run) as process:
+    with process_tree(run, os.environ) as process:
         process.wait(timeout=120)
     outcome = read_outcome(folder)
     assert isinstance(outcome, Measurement), outcome
@@ -105,7 +105,7 @@ def test_requirements_name_the_compressor(exported: Path) -> None:
 
 def test_moved_folder_gives_its_own_digits_and_bytes(exported: Path, quickstart_data: Path, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(exported, tmp_path / "elsewhere"))
-    findings = verify(moved, Rerun(data_path=quickstart_data))
+    findings = verify(moved, Rerun(inherited=os.environ, data_path=quickstart_data))
     assert is_valid(findings), findings
     notes = [finding.message for finding in findings if finding.rule == "rerun"]
     assert len(notes) == 1
@@ -136,7 +136,9 @@ def test_the_readme_s_own_commands_give_the_same_digits(
 
 
 def test_two_ranks_reproduce_it_nearly(exported: Path, quickstart_data: Path) -> None:
-    findings = verify(exported, Rerun(data_path=quickstart_data, seeds=[2], world_size=2, tolerance=1e-4))
+    findings = verify(
+        exported, Rerun(inherited=os.environ, data_path=quickstart_data, seeds=[2], world_size=2, tolerance=1e-4)
+    )
     assert is_valid(findings), findings
 
 

@@ -1,5 +1,6 @@
 """The doctor's checks, on folders, databases and packages made for the purpose."""
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def test_compressors_are_installed_or_missing() -> None:
 
 
 def test_a_ray_that_does_not_answer_is_broken() -> None:
-    check = check_ray("127.0.0.1:1")
+    check = check_ray(os.environ, "127.0.0.1:1")
     assert check.state is CheckState.BROKEN
     assert check.detail.startswith("Ray at 127.0.0.1:1: expected one that answers")
     assert "reachable" in check.advice

@@ -58,7 +58,7 @@ OWNERS = {
     "ray": ("search.runner",),
     "typer": ("search.cli*",),
 }
-READS_ENVIRONMENT = ("trainer.environment", "search.cli", "search.child")  # search.child builds a child's environment
+READS_ENVIRONMENT = ("trainer.environment", "search.cli", "search.launch")  # search.launch has the worker's entry
 
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 

@@ -90,7 +90,7 @@ def queue(ledger: Ledger, folder: Path, program: str, **changes: Any) -> Run:
 
 def failure_of(ledger: Ledger, run: Run, timing: Timing = QUICK) -> Failure:
     """The failure a run ends with, which the ledger has too."""
-    finished = execute(run, timing)
+    finished = execute(run, os.environ, timing)
     record = ledger.get(run.run_id)
     assert isinstance(finished.outcome, Failure)
     assert record.outcome == finished.outcome
@@ -122,7 +122,7 @@ def is_gone(pid: int) -> bool:
 
 def test_a_measurement_comes_back_and_is_in_the_ledger(ledger: Ledger, tmp_path: Path) -> None:
     run = queue(ledger, tmp_path / "run", WRITE_RESULT + "finish()")
-    finished = execute(run, QUICK)
+    finished = execute(run, os.environ, QUICK)
     record = ledger.get("run")
     assert finished.outcome == MEASUREMENT == record.outcome
     assert record.state is RunState.FINISHED
@@ -132,10 +132,10 @@ def test_a_measurement_comes_back_and_is_in_the_ledger(ledger: Ledger, tmp_path:
 
 def test_the_hash_of_the_log_it_left_is_in_the_ledger(ledger: Ledger, tmp_path: Path) -> None:
     run = queue(ledger, tmp_path / "run", WRITE_RESULT + "pathlib.Path('train.log').write_text('done\\n')\nfinish()")
-    execute(run, QUICK)
+    execute(run, os.environ, QUICK)
     assert ledger.get("run").log_sha256 == hashlib.sha256(b"done\n").hexdigest()
     without = queue(ledger, tmp_path / "without", WRITE_RESULT + "finish()")
-    execute(without, QUICK)
+    execute(without, os.environ, QUICK)
     assert ledger.get("without").log_sha256 == ""
 
 
@@ -173,7 +173,7 @@ finish()
 
     thread = threading.Thread(target=release)
     thread.start()
-    finished = execute(run, QUICK, report)
+    finished = execute(run, os.environ, QUICK, report)
     thread.join()
     assert finished.outcome == MEASUREMENT
     expected = {"phase": "train", "step": 4, "progress": 0.5, "train_loss": 3.25, "tokens_per_second": 9.0}
@@ -223,7 +223,7 @@ def test_a_result_that_cannot_be_read_is_a_bug(ledger: Ledger, tmp_path: Path) -
 
 def test_a_trainer_that_does_not_end_after_its_result_is_killed_and_counts(ledger: Ledger, tmp_path: Path) -> None:
     run = queue(ledger, tmp_path / "run", WRITE_RESULT + "finish()\n" + HANG)
-    assert execute(run, QUICK).outcome == MEASUREMENT
+    assert execute(run, os.environ, QUICK).outcome == MEASUREMENT
     assert all(is_gone(pid) for pid in pids_in(run.folder))
 
 
@@ -251,7 +251,7 @@ def test_a_run_cancelled_before_it_started_does_not_start(ledger: Ledger, tmp_pa
     run = queue(ledger, tmp_path / "run", "import pathlib; pathlib.Path('started').touch()")
     cancelled = Failure(kind=FailureKind.CANCELLED, message="by the user")
     ledger.finish("run", cancelled, 0.0, time.time())
-    assert execute(run, QUICK).outcome == cancelled
+    assert execute(run, os.environ, QUICK).outcome == cancelled
     assert not (run.folder / "started").exists()
 
 
@@ -276,7 +276,7 @@ def test_a_cancelled_run_is_killed_at_its_next_heartbeat(ledger: Ledger, tmp_pat
 
     thread = threading.Thread(target=cancel)
     thread.start()
-    finished = execute(run, QUICK)
+    finished = execute(run, os.environ, QUICK)
     thread.join()
     assert (finished.outcome, finished.gpu_seconds) == (cancelled, 3.0)
     assert all(is_gone(pid) for pid in pids_in(run.folder))
@@ -285,12 +285,12 @@ def test_a_cancelled_run_is_killed_at_its_next_heartbeat(ledger: Ledger, tmp_pat
 LAUNCHER = """
 import signal, sys
 from pathlib import Path
-from search.launch import Timing, execute
+from search.launch import Timing, execute_on_worker
 from search.run import Run
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell started the tests in its background
 folder, url, world_size = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-execute(Run(run_id=folder.name, folder=folder, world_size=world_size, num_gpus=0, accelerator=None,
-            environment={}, deadline_seconds=120.0, storage_url=url), Timing(poll_seconds=0.1))
+execute_on_worker(Run(run_id=folder.name, folder=folder, world_size=world_size, num_gpus=0, accelerator=None,
+                      environment={}, deadline_seconds=120.0, storage_url=url), Timing(poll_seconds=0.1))
 """
 
 
@@ -325,7 +325,7 @@ def test_no_trainer_survives_its_launchers_sigkill(ledger: Ledger, tmp_path: Pat
 def test_two_ranks_run_and_rank_0_reports(ledger: Ledger, tmp_path: Path) -> None:
     program = WRITE_RESULT + "pathlib.Path('rank' + os.environ['RANK']).write_text(os.environ['WORLD_SIZE'])\nfinish()"
     run = queue(ledger, tmp_path / "run", program, world_size=2)
-    finished = execute(run, QUICK)
+    finished = execute(run, os.environ, QUICK)
     assert finished.outcome == MEASUREMENT, (run.folder / "stdout.log").read_text()
     assert [(run.folder / f"rank{rank}").read_text() for rank in (0, 1)] == ["2", "2"]
     assert finished.gpu_seconds > 2 * 0.1

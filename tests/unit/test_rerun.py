@@ -59,6 +59,7 @@ def said(findings: list[Finding], severity: Severity) -> list[str]:
 
 def rerun(shards: Path, settings: dict[str, str] | None = None) -> Rerun:
     return Rerun(
+        inherited=os.environ,
         data_path=shards,
         world_size=1,
         tolerance=0.0,

@@ -1,6 +1,7 @@
 """A script's model is built without running its main part: ours, and others as people write them."""
 
 import ast
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -167,7 +168,7 @@ def smoke(folder: Path, code: bytes, num_parameters: int, settings: dict[str, st
     """What is said of a folder with this code."""
     submission = read_submission(hand_made(folder / "out", code, num_parameters=num_parameters), [])
     assert submission is not None
-    return list(smoke_findings(submission, Smoke(settings or {})))
+    return list(smoke_findings(submission, Smoke(os.environ, settings or {})))
 
 
 @pytest.mark.usefixtures("can_isolate")

@@ -1,6 +1,7 @@
 """Verification: a valid folder passes, and every rule has a folder that breaks it."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -534,7 +535,7 @@ def test_real_trainer_passes_the_static_checks(tmp_path: Path) -> None:
 @pytest.fixture
 def rerun(tmp_path: Path) -> Rerun:
     (tmp_path / "shards").mkdir()
-    return Rerun(data_path=tmp_path / "shards", world_size=1, deadline_seconds=60.0)
+    return Rerun(inherited=os.environ, data_path=tmp_path / "shards", world_size=1, deadline_seconds=60.0)
 
 
 def test_nothing_is_executed_unless_asked(tmp_path: Path) -> None:
@@ -573,7 +574,9 @@ def test_rerun_with_nothing_to_compare_with(folder: Path, rerun: Rerun) -> None:
 @pytest.mark.parametrize(("device", "num_gpus"), [("cpu", 0), ("NVIDIA H100 80GB HBM3", 8)])
 def test_rerun_stays_on_the_kind_of_device_that_measured(tmp_path: Path, device: str, num_gpus: int) -> None:
     log = read_log(f"python:3.12.3 pytorch:2.13.0 device:{device}\n")
-    run = run_of(tmp_path, 7, Rerun(data_path=tmp_path, num_gpus=8), log, tmp_path / "tokenizer.model")
+    run = run_of(
+        tmp_path, 7, Rerun(inherited=os.environ, data_path=tmp_path, num_gpus=8), log, tmp_path / "tokenizer.model"
+    )
     assert run.num_gpus == num_gpus
 
 
@@ -584,10 +587,10 @@ def test_rerun_leaves_the_folder_alone(folder: Path, rerun: Rerun) -> None:
 
 
 def test_rerun_of_chosen_seeds(folder: Path, rerun: Rerun) -> None:
-    findings = problems(folder, Rerun(data_path=rerun.data_path, world_size=1, seeds=[1337, 42]))
+    findings = problems(folder, Rerun(inherited=os.environ, data_path=rerun.data_path, world_size=1, seeds=[1337, 42]))
     assert [finding.file for finding in findings] == ["train_seed1337.log", "train_seed42.log"]
     with pytest.raises(SubmissionError, match="expected one of"):
-        verify(folder, Rerun(data_path=rerun.data_path, seeds=[3]))
+        verify(folder, Rerun(inherited=os.environ, data_path=rerun.data_path, seeds=[3]))
 
 
 def other_score(folder: Path, by: float) -> Path:
@@ -615,7 +618,7 @@ def test_runs_repeat_exactly_on_a_cpu_alone(tmp_path: Path, rerun: Rerun) -> Non
 
 def test_rerun_within_a_tolerance(tmp_path: Path, rerun: Rerun) -> None:
     out = other_score(tmp_path, 1e-5)
-    assert is_valid(verify(out, Rerun(data_path=rerun.data_path, world_size=1, tolerance=1e-4)))
+    assert is_valid(verify(out, Rerun(inherited=os.environ, data_path=rerun.data_path, world_size=1, tolerance=1e-4)))
 
 
 def test_rerun_with_other_bytes(tmp_path: Path, rerun: Rerun) -> None:
@@ -642,7 +645,13 @@ def test_rerun_with_other_bytes(tmp_path: Path, rerun: Rerun) -> None:
 def test_rerun_that_fails(tmp_path: Path, rerun: Rerun, code: str, message: str) -> None:
     out = with_code(tmp_path, code)
     findings = verify(
-        out, Rerun(data_path=rerun.data_path, world_size=1, deadline_seconds=1.0 if "while" in code else 60.0)
+        out,
+        Rerun(
+            inherited=os.environ,
+            data_path=rerun.data_path,
+            world_size=1,
+            deadline_seconds=1.0 if "while" in code else 60.0,
+        ),
     )
     assert rules(findings, Severity.REFUSE) == ["rerun"]
     assert message in findings[0].message
