@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_trials import made_terms
+from made_trials import made_row, made_terms
 
 from search.errors import SpecError
 from search.promote import best_feasible, pareto_front, trial_to_promote
@@ -76,16 +76,7 @@ def test_the_best_trial_is_promoted_unless_one_is_named() -> None:
 )
 def test_what_cannot_be_promoted_is_said(number: int | None, message: str) -> None:
     running = row(0, TrialStatus.RUNNING)
-    bare = TrialRow(
-        rung="proxy",
-        number=0,
-        status=TrialStatus.RUNNING,
-        values=(),
-        params={},
-        violations={},
-        attributes={},
-        seconds=None,
-    )
+    bare = made_row({}, status=TrialStatus.RUNNING, seconds=None)
     assert running.val_bpb is not None
     with pytest.raises(SpecError, match=message):
         trial_to_promote([bare], made_terms(), number)
