@@ -25,7 +25,7 @@ from search.encoding import Encoder
 from search.entrants import MEASURED, Entrant, entrants
 from search.joint_promotion import joint_posterior
 from search.likeness import family_of, similarity
-from search.trials import TrialRow
+from search.trials import TrialRow, TrialStatus
 from search.winner import Terms, scores_by_recipe, standings
 
 RANDOM_EVERY = 4  # slots, of which the last is random
@@ -136,7 +136,7 @@ def _anchor(step: Step, candidates: Sequence[Entrant]) -> Decision | None:
 
 def _next_recipe(step: Step, candidates: Sequence[Entrant], used: int) -> Decision | None:
     """The recipe for the next slot, where enough proxies have come in for it."""
-    num_rated = len(_hashes([row for row in step.source if not row.is_open and not row.is_refused]))
+    num_rated = len(_hashes([row for row in step.source if _is_rated(row)]))
     share = 1.0 if step.is_source_finished else min(num_rated / step.source_size, 1.0)
     taken = _hashes(step.target)
     free = [one for one in candidates if one.recipe_hash not in taken]
@@ -153,6 +153,11 @@ def _next_recipe(step: Step, candidates: Sequence[Entrant], used: int) -> Decisi
         place, reason = _first_within_cap(step, free, lowest), Reason.LCB
     others = [considered[other] for other in lowest if other != place][:NUM_ALTERNATIVES]
     return _decide(step, free[place], reason, considered[place], others)
+
+
+def _is_rated(row: TrialRow) -> bool:
+    """Whether a proxy came to its end; a lost one is repeated, and must not open a slot before that."""
+    return not row.is_open and not row.is_refused and row.status is not TrialStatus.LOST
 
 
 def _first_within_cap(step: Step, free: Sequence[Entrant], order: Sequence[int]) -> int:

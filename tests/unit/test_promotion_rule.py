@@ -91,6 +91,12 @@ def test_slots_open_as_proxies_come_in() -> None:
     assert opened == [0, 0, 2, 4, 7, 8]
 
 
+def test_a_lost_proxy_opens_no_slot_before_its_repeat_has_ended() -> None:
+    source = proxies(16)
+    lost = [replace(one, number=one.number + 16, status=TrialStatus.LOST) for one in source[12:]]
+    assert len(promoted(step([*source[:12], *lost]))[0]) == 4
+
+
 def test_the_same_rows_give_the_same_answer() -> None:
     given = step(proxies(16), is_source_finished=True)
     first, second = promoted(given)[0], promoted(given)[0]
