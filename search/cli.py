@@ -80,7 +80,8 @@ def status(
     existing(storage)
     from search.ledger import Ledger
     from search.status import study_status
-    from search.store import open_storage, study_names
+    from search.store import open_storage, stored_spec, study_names
+    from search.study import read_rungs
 
     opened = open_storage(storage)
     if study is None:
@@ -88,7 +89,9 @@ def status(
         text = json.dumps(names) if as_json else "\n".join(names) or "No study yet. Next: caddie run STUDY.yaml"
         sys.stdout.write(f"{text}\n")
     elif as_json:
-        sys.stdout.write(json.dumps(study_status(opened, Ledger.open(storage), study, time.time()), indent=1) + "\n")
+        spec, runs = stored_spec(opened, study), Ledger.open(storage).runs(study)
+        facts = study_status(spec, read_rungs(opened, study), runs, time.time())
+        sys.stdout.write(json.dumps(facts, indent=1) + "\n")
     else:
         print_tables(storage, study)
 
@@ -182,12 +185,14 @@ def print_tables(storage: str, study: str) -> None:
     from search.ledger import Ledger
     from search.rung_table import rung_tables
     from search.status import study_status, summary_lines
-    from search.store import open_storage
+    from search.store import open_storage, stored_spec
+    from search.study import read_rungs
 
     opened = open_storage(storage)
-    for line in summary_lines(study_status(opened, Ledger.open(storage), study, time.time())):
+    spec, rungs = stored_spec(opened, study), read_rungs(opened, study)
+    for line in summary_lines(study_status(spec, rungs, Ledger.open(storage).runs(study), time.time())):
         print_plain(line)
-    for table in rung_tables(opened, study):
+    for table in rung_tables(spec, rungs):
         console.print(table)
 
 

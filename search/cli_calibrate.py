@@ -12,8 +12,8 @@ from search.calibrate_report import advice, as_rung, calibration_report, calibra
 from search.cli_output import print_plain
 from search.drive import Place, run_study
 from search.spec import load_spec
-from search.store import load_rungs, open_storage
-from search.study import read_rows
+from search.store import open_storage
+from search.study import read_rungs
 
 
 def run_calibration(
@@ -27,8 +27,7 @@ def run_calibration(
     spec = calibration_spec(load_spec(study_file), recipes, shares)
     console = Console(stderr=as_json)
     result = run_study(spec, place, console, None)
-    studies = load_rungs(open_storage(place.storage), spec.name)
-    report = calibration_report(spec, {name: read_rows(study, name) for name, study in studies.items()})
+    report = calibration_report(spec, read_rungs(open_storage(place.storage), spec.name))
     if as_json:
         sys.stdout.write(json.dumps(report, indent=1) + "\n")
         return

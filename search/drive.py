@@ -28,8 +28,8 @@ from search.run import Finished, Run
 from search.services import Brake, Services
 from search.size_correction import predicted_in_study
 from search.spec import StudySpec
-from search.store import load_rungs, open_artifacts, open_storage, quiet_optuna, stored_spec
-from search.study import read_rows
+from search.store import open_artifacts, open_storage, quiet_optuna, stored_spec
+from search.study import read_rungs
 from search.winner import terms_of
 from spaces.fields import recipe_hash
 from trainer.config import Budget, Recipe, check_fits
@@ -75,11 +75,10 @@ def promote_trial(
         SpecError, StoreError, RunnerError: as StudyLoop.promote and StudyLoop.run.
     """
     storage = open_storage(place.storage)
-    spec, studies = stored_spec(storage, study), load_rungs(storage, study)
+    spec, rows_of = stored_spec(storage, study), read_rungs(storage, study)
     source = rung or spec.rungs[0].name
-    if source not in studies:
-        raise SpecError(f"promote: rung must be one of {', '.join(studies)}, got {source}")
-    rows_of = {name: read_rows(optuna, name) for name, optuna in studies.items()}
+    if source not in rows_of:
+        raise SpecError(f"promote: rung must be one of {', '.join(rows_of)}, got {source}")
     seeds = next(one.seeds for one in spec.rungs if one.name == source)
     row = trial_to_promote(rows_of[source], terms_of(source, rows_of, seeds, spec.limits.artifact_bytes), number)
     check_study_data(spec, place)

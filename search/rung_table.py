@@ -9,9 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from search.decision import ATTRIBUTE
+from search.spec import StudySpec
 from search.status import SURE, terms_by_rung
-from search.store import Storage, load_rungs, stored_spec
-from search.study import read_rows
 from search.trials import TrialRow
 from search.winner import Standing, Terms, standings
 
@@ -19,15 +18,14 @@ MOST_RECIPES = 5
 MOST_PARAMS = 24  # where more differ, status --json has all
 
 
-def rung_tables(storage: Storage, study: str) -> list[Group]:
+def rung_tables(spec: StudySpec, rungs: Mapping[str, Sequence[TrialRow]]) -> list[Group]:
     """The table of each rung of which a trial has ended.
 
-    Raises:
-        StoreError: there is no such study, or this version cannot read it.
+    Args:
+        rungs: trials by rung.
     """
-    rows_of = {name: read_rows(optuna, name) for name, optuna in load_rungs(storage, study).items()}
-    terms = terms_by_rung(stored_spec(storage, study), rows_of)
-    return [rung_table(name, rows, terms[name]) for name, rows in rows_of.items() if not all(r.is_open for r in rows)]
+    terms = terms_by_rung(spec, rungs)
+    return [rung_table(name, rows, terms[name]) for name, rows in rungs.items() if not all(r.is_open for r in rows)]
 
 
 def rung_table(name: str, rows: Sequence[TrialRow], terms: Terms) -> Group:

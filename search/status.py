@@ -8,35 +8,31 @@ from typing import Any
 from search.correlation import correlation_warning, describe_correlation, rank_correlation
 from search.decision import ATTRIBUTE
 from search.early_stop import describe_early_stop, early_stop_status
-from search.ledger import Ledger, RunState
+from search.ledger import RunRecord, RunState
 from search.plan import counted
 from search.promote import pareto_front
 from search.spec import StudySpec
 from search.spending_report import describe_spending, spending_status
-from search.store import Storage, load_rungs, stored_spec
-from search.study import read_rows
 from search.trials import TrialRow
 from search.winner import Terms, standings, terms_of
 
 SURE = 0.99  # probability above which it needs no words
 
 
-def study_status(storage: Storage, ledger: Ledger, study: str, now: float) -> dict[str, Any]:
+def study_status(
+    spec: StudySpec, rungs: Mapping[str, Sequence[TrialRow]], runs: Sequence[RunRecord], now: float
+) -> dict[str, Any]:
     """Where a study stands, ready for JSON.
 
     Args:
+        rungs: its trials by rung.
+        runs: of the study.
         now: epoch seconds.
-
-    Raises:
-        StoreError: there is no such study, this version cannot read it, or the storage does not answer.
     """
-    spec = stored_spec(storage, study)
-    rungs = {name: read_rows(optuna, name) for name, optuna in load_rungs(storage, study).items()}
-    runs = ledger.runs(study)
     names, first = list(rungs), spec.rungs[0]
     first_left = max((first.trials or 0) - counted(rungs[first.name], first.seeds[0]), 0)
     return {
-        "study": study,
+        "study": spec.name,
         "gpu_seconds": sum(run.gpu_seconds for run in runs),
         "spending": spending_status(spec, runs, first_left, now),
         "rungs": [rung_status(name, rungs[name], terms) for name, terms in terms_by_rung(spec, rungs).items()],

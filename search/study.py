@@ -14,11 +14,13 @@ from typing import Any
 
 import optuna
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from search.limits import CONSTRAINTS, failure_violations, measured_violations
 from search.run import CODE_FILE, EVENTS_FILE, LOG_FILE, WEIGHT_FILE
 from search.spec_parts import Limits
+from search.store import load_rungs
 from search.trials import TrialRow, TrialStatus
 from spaces.fields import SpaceError, recipe_from_dict, recipe_hash, recipe_to_dict
 from trainer.config import Recipe
@@ -191,6 +193,15 @@ class RungStudy:
 def read_rows(study: optuna.Study, rung: str) -> list[TrialRow]:
     """All trials of a rung's Optuna study, by number; needs no driver."""
     return [_row(trial, rung) for trial in study.get_trials(deepcopy=False)]
+
+
+def read_rungs(storage: RDBStorage, study: str) -> dict[str, list[TrialRow]]:
+    """All trials of a study by rung, in the order of rungs.
+
+    Raises:
+        StoreError: there is no such study.
+    """
+    return {name: read_rows(optuna_study, name) for name, optuna_study in load_rungs(storage, study).items()}
 
 
 def _recipe_json(recipe: Recipe) -> str:

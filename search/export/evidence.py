@@ -12,8 +12,8 @@ from search.errors import SubmissionError
 from search.export.claim import Claim, Entry, LeftOut, Origin, RankCorrelation, SeedRun
 from search.ledger import Ledger
 from search.spec_parts import Limits
-from search.store import Storage, load_rungs, stored_definition
-from search.study import read_rows
+from search.store import Storage, stored_definition
+from search.study import read_rungs
 from search.trials import RUN_TOKENS, TrialRow, TrialStatus
 from search.winner import Terms, standings, terms_of
 from trainer.config import Budget
@@ -34,7 +34,7 @@ def claim_of(
         SubmissionError: there is no such rung or trial, or it has no run of its own to submit.
     """
     definition = stored_definition(storage, study)
-    rows_of = {name: read_rows(optuna, name) for name, optuna in load_rungs(storage, study).items()}
+    rows_of = read_rungs(storage, study)
     rung = rung or last_measured(rows_of, study)
     if rung not in rows_of:
         raise SubmissionError(f"study {study}: rung must be one of {', '.join(rows_of)}, got {rung}")

@@ -17,8 +17,8 @@ from typing import Any
 from search.correlation import describe_correlation, mean_scores, rank_correlation
 from search.decision import reason_of
 from search.ledger import Ledger
-from search.store import load_rungs, open_storage
-from search.study import read_rows
+from search.store import open_storage
+from search.study import read_rungs
 from search.trials import TrialRow
 
 MEASURED = (
@@ -147,8 +147,7 @@ def main() -> None:
     parser.add_argument("--storage", default="sqlite:///caddie.db")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    studies = load_rungs(open_storage(arguments.storage), arguments.study)
-    rungs = {name: read_rows(study, name) for name, study in studies.items()}
+    rungs = read_rungs(open_storage(arguments.storage), arguments.study)
     runs = Ledger.open(arguments.storage).runs(arguments.study)
     lines = table_of(rungs, {run.run_id: run.finished_at for run in runs if run.finished_at is not None})
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from search.export.readme_origin import found
 from search.export.record import record_facts
 from search.run import Run
 from search.status import study_status
+from search.study import read_rungs
 from trainer.config import Budget
 from trainer.result import Failure, FailureKind, Measurement
 
@@ -84,7 +85,7 @@ def test_the_search_is_told_as_status_tells_it(tmp_path: Path) -> None:
     ]
     sim = finished(tmp_path, rungs=rungs)
     claim = claim_of(sim.storage, sim.ledger, "sim", ENTRY)
-    status = study_status(sim.storage, sim.ledger, "sim", sim.world.now)
+    status = study_status(sim.spec, read_rungs(sim.storage, "sim"), sim.ledger.runs("sim"), sim.world.now)
     (pair,), (told,) = claim.origin.rank_correlations, status["rank_correlations"]
     assert (pair.low, pair.high, pair.recipes) == ("proxy", "full", 4)
     assert pair.spearman == told["spearman"] is not None

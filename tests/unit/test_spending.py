@@ -13,6 +13,7 @@ from search.spending import OVERHEAD_SECONDS, Amount, Spending, refuse_unafforda
 from search.spending_report import describe_spending, spending_status
 from search.status import study_status, summary_lines
 from search.store import study_names
+from search.study import read_rungs
 from search.trials import TrialStatus
 from trainer.result import FailureKind
 
@@ -184,7 +185,7 @@ def test_the_loop_starts_nothing_that_it_cannot_finish_and_still_promotes(tmp_pa
     before = len(sim.world.submitted)
     assert sim.run().refusal is not None  # another driver, the same answer
     assert len(sim.world.submitted) == before
-    status = study_status(sim.storage, sim.ledger, "sim", sim.world.now)
+    status = study_status(sim.spec, read_rungs(sim.storage, "sim"), sim.ledger.runs("sim"), sim.world.now)
     lines = "\n".join(summary_lines(status))
     assert "still to run with " in lines and f"{20 - len(proxy)} of proxy (about " in lines
     assert " of 0.0889 GPU-hours" in lines and "proxy: spend.gpu_hours: a run of proxy takes about" in lines
