@@ -8,6 +8,7 @@ from typing import Any
 from search.correlation import correlation_warning, describe_correlation, rank_correlation
 from search.decision import ATTRIBUTE
 from search.early_stop import describe_early_stop, early_stop_status
+from search.expected import expected_better
 from search.ledger import RunRecord, RunState
 from search.plan import counted
 from search.promote import pareto_front
@@ -29,13 +30,15 @@ def study_status(
         runs: of the study.
         now: epoch seconds.
     """
-    names, first = list(rungs), spec.rungs[0]
+    names, first, terms = list(rungs), spec.rungs[0], terms_by_rung(spec, rungs)
+    expected = expected_better(spec, rungs, terms)
     first_left = max((first.trials or 0) - counted(rungs[first.name], first.seeds[0]), 0)
     return {
         "study": spec.name,
         "gpu_seconds": sum(run.gpu_seconds for run in runs),
         "spending": spending_status(spec, runs, first_left, now),
-        "rungs": [rung_status(name, rungs[name], terms) for name, terms in terms_by_rung(spec, rungs).items()],
+        "rungs": [rung_status(name, rungs[name], terms[name]) for name in names],
+        "expected_better": None if expected is None else expected.facts(),
         "rank_correlations": [
             {"from": low, "to": high, **rank_correlation(rungs[low], rungs[high])}
             for low, high in itertools.pairwise(names)
@@ -94,6 +97,7 @@ def summary_lines(status: Mapping[str, Any]) -> list[str]:
         lines.append(f"{rung['rung']}: {counts}" + (f"; Pareto front: trials {front}" if front else ""))
         lines += [stops] if (stops := describe_early_stop(rung["early_stop"])) else []
     lines += winner_lines(status["rungs"])
+    lines += [expected_line(status["study"], expected)] if (expected := status["expected_better"]) else []
     for pair in status["rank_correlations"]:
         lines.append(f"rank correlation {pair['from']} to {pair['to']}: {describe_correlation(pair)}")
         lines += [warning] if (warning := correlation_warning(pair)) else []
@@ -101,6 +105,14 @@ def summary_lines(status: Mapping[str, Any]) -> list[str]:
     for run in status["running"]:
         lines.append(f"running: {run['rung']}/{run['trial']} on {run['host'] or 'no host yet'}, {run.get('phase', '')}")
     return lines
+
+
+def expected_line(study: str, expected: Mapping[str, Any]) -> str:
+    """The recipe that may become the winner, and how to find out."""
+    named, score = f"{expected['from']}/{expected['trial']}", f"{expected['val_bpb']:.4f} ± {expected['sd']:.4f}"
+    command = f"caddie promote {study} --rung {expected['from']} --trial {expected['trial']} runs it"
+    how = "it is on its way" if expected["is_due"] else command
+    return f"expected to be better: {named}, {score} in {expected['rung']}, where it has not been measured; {how}"
 
 
 def winner_lines(rungs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -17,12 +17,14 @@ from bench.surrogate_space import ARTIFACT_CAP, BASE, BASE_VALUES, BUDGETS, EVAL
 from optuna.storages import InMemoryStorage
 from simulation import Machine, Recorder, World
 
+from search.expected import expected_better
 from search.size_correction import predicted_in_study
 from search.spec import StudySpec
+from search.status import terms_by_rung
 from search.store import quiet_optuna
 from search.study import read_rows
 from search.trials import TrialRow
-from search.winner import standings, terms_of
+from search.winner import standings
 
 PROXY, DEAR = "proxy", "dear"
 IN_MEMORY = Path("/dev/shm")  # where there is one: a trial is some 50 commits
@@ -52,12 +54,14 @@ class Plan:
         proxy: fidelity of its first rung.
         dear_share: of the budget, for dear runs.
         solved: whether the size is solved.
+        names_expected: whether the report goes by what is expected to be better than the winner.
         changes: keys of the study file.
     """
 
     proxy: int = 1
     dear_share: float = 0.5
     solved: bool = True
+    names_expected: bool = True
     changes: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -104,7 +108,7 @@ class Reporter(Recorder):
 
     def trial_finished(self, row: TrialRow) -> None:
         assert self.game is not None
-        found = self.game.winner(row.rung)
+        found = self.game.winner()
         if found is not None:
             self.reports.append(Report(self.game.runner.meter.held, found))
 
@@ -121,8 +125,9 @@ class MemoryStorage(InMemoryStorage):
 class Game:
     """One study."""
 
-    def __init__(self, spec: StudySpec, in_flight: int, folder: Path, seed: int) -> None:
+    def __init__(self, plan: Plan, spec: StudySpec, in_flight: int, folder: Path, seed: int) -> None:
         quiet_optuna()
+        self.names_expected = plan.names_expected
         self.spec = spec
         self.reporter = Reporter()
         world = World(slots=in_flight, now=0.0)
@@ -135,14 +140,14 @@ class Game:
         """Drive the study to its end."""
         self.machine.run(runner=self.runner, storage=cast("Any", self.storage))
 
-    def winner(self, rung: str) -> Values | None:
-        """The winner of a rung; None where a dearer rung has one, or this one has none."""
+    def winner(self) -> Values | None:
+        """The recipe that `caddie status` expects to be better than the winner, else the winner; None before any."""
         rows_of = {name: self.rows(name) for name in (PROXY, DEAR)}
-        terms = {one.name: terms_of(one.name, rows_of, one.seeds, ARTIFACT_CAP) for one in self.spec.rungs}
-        if rung != DEAR and standings(rows_of[DEAR], terms[DEAR]):
-            return None
-        found = standings(rows_of[rung], terms[rung])
-        return values_of(found[0].row.recipe) if found and found[0].row.recipe else None
+        terms = terms_by_rung(self.spec, rows_of)
+        found = standings(rows_of[DEAR], terms[DEAR]) or standings(rows_of[PROXY], terms[PROXY])
+        expected = expected_better(self.spec, rows_of, terms) if self.names_expected else None
+        named = expected or (found[0] if found else None)
+        return values_of(named.row.recipe) if named and named.row.recipe else None
 
     def rows(self, rung: str) -> list[TrialRow]:
         """The trials of a rung."""
@@ -158,7 +163,7 @@ def play(plan: Plan, in_flight: int, budget: float, seed: int) -> Played:
     """One study of a plan."""
     place = IN_MEMORY if IN_MEMORY.is_dir() else None
     with tempfile.TemporaryDirectory(dir=place) as folder:
-        game = Game(study_file(plan, budget, seed), in_flight, Path(folder), seed)
+        game = Game(plan, study_file(plan, budget, seed), in_flight, Path(folder), seed)
         game.play()
     reports = [report for report in game.reporter.reports if report.gpu_seconds <= budget]
     return Played(reports, min(game.runner.meter.held, budget), game.runner.ended, game.runner.num_stopped)

@@ -1,13 +1,13 @@
 """Promotion by the joint model: whom it prefers, and when it leaves the decision to calibrated proxies."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from made_trials import made_row, made_step
+from made_joint import DEARS, LAYERS, PROXIES, RATE, row
+from made_trials import made_step
 from simulation import make_spec
 
 from search import joint_promotion
@@ -16,31 +16,8 @@ from search.encoding import Encoder
 from search.joint_promotion import joint_posterior
 from search.promotion_rule import Step, model_decisions
 from search.trials import TrialRow, TrialStatus
-from spaces.fields import recipe_hash, recipe_to_dict, set_values
-from trainer.config import Recipe
 
-LAYERS, RATE = "model.num_layers", "optim.matrix_lr"
 ENCODER = Encoder(make_spec().build_space())
-RATES = (0.02, 0.05)
-
-
-def row(rung: str, number: int, layers: int, rate: float, val_bpb: float, **attributes: Any) -> TrialRow:
-    params = {LAYERS: layers, RATE: rate}
-    recipe = set_values(Recipe(), params)
-    known = {"recipe": json.dumps(recipe_to_dict(recipe)), "recipe_hash": recipe_hash(recipe), "seed": 1}
-    return made_row({**known, "val_bpb": val_bpb, **attributes}, rung=rung, number=number, params=params)
-
-
-def law(layers: int, rate: float, best: int) -> float:
-    return 1.2 + 0.004 * (layers - best) ** 2 + 0.02 * math.log(rate / 0.05) ** 2
-
-
-# Proxies are best with 4 layers, dear runs with 9.
-POINTS = [(layers, rate) for layers in range(1, 13) for rate in RATES]
-PROXIES = [row("proxy", number, *point, law(*point, best=4)) for number, point in enumerate(POINTS)]
-DEARS = [
-    row("full", place, layers, 0.02, law(layers, 0.02, best=9)) for place, layers in enumerate((2, 4, 6, 8, 10, 12))
-]
 
 
 def step(source: Sequence[TrialRow] = PROXIES, target: Sequence[TrialRow] = DEARS, **changes: Any) -> Step:
