@@ -40,7 +40,7 @@ class DearStop:
         self._behind_bpb = spec.promotion.stop_behind
         self._rung = rung
         self._study = study
-        before = spec.rungs[spec.rungs.index(rung) - 1]
+        before = [one for one in spec.rungs[: spec.rungs.index(rung)] if not one.fallback][-1]
         is_alike = (rung.accelerator, rung.set) == (before.accelerator, before.set)
         self._source = source if is_alike else None  # other machines, batches or sequences have other speeds
         self._ledger = ledger

@@ -159,7 +159,7 @@ def early_stop_of(spec: StudySpec, rung: RungSpec, study: RungStudy, runs_folder
     return EarlyStop(
         spec.early_stop,
         study,
-        least_best=max((later.promote or 1 for later in spec.rungs[1:2]), default=1),
+        least_best=next((later.promote or 1 for later in spec.rungs[1:] if not later.fallback), 1),
         protected={recipe_hash(recipe) for recipe in (spec.base_recipe(), *spec.queued_recipes())},
         first_seed=rung.seeds[0],
         folder_of=lambda run_id: runs_folder / spec.name / rung.name / run_id,

@@ -14,6 +14,7 @@ import numpy as np
 
 from search.encoding import Encoder
 from search.entrants import MEASURED
+from search.fallback import taking_part
 from search.joint_promotion import joint_posterior
 from search.spec import StudySpec
 from search.trials import TrialRow, TrialStatus
@@ -56,7 +57,7 @@ def expected_better(
     """
     if spec.sampler_kind != "joint":
         return None
-    for low, high in reversed(list(pairwise(rungs))):
+    for low, high in reversed(list(pairwise(taking_part(rungs)))):
         if found := standings(rungs[high], terms[high]):
             return _better(Encoder(spec.build_space()), rungs[low], rungs[high], found[0].row)
     return None

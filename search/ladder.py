@@ -77,7 +77,7 @@ class Ladder:
     def _is_due(self, index: int) -> bool:
         """Whether a trial of the rung before is to be promoted now."""
         promotion = self._promotions[index]
-        return promotion is not None and bool(promotion.due(is_source_finished=self._is_over(index - 1)))
+        return promotion is not None and bool(promotion.due(self._is_over))
 
     def _wants_runs(self, index: int) -> bool:
         loop = self._loops[index]
@@ -118,7 +118,7 @@ class Ladder:
     def _promote(self, index: int) -> None:
         promotion = self._promotions[index]
         assert promotion is not None
-        promotion.queue(promotion.due(is_source_finished=self._is_over(index - 1)))
+        promotion.queue(promotion.due(self._is_over))
         self._announce_start(self._loops[index])
 
     def _wait(self) -> None:

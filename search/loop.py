@@ -104,7 +104,7 @@ class StudyLoop:
         names = [rung.name for rung in self._spec.rungs]
         if source.rung not in names[:-1]:
             raise SpecError(f"promote: rung must have a rung after it, got {source.rung} of {', '.join(names)}")
-        target = self._spec.rungs[names.index(source.rung) + 1]
+        target = next(rung for rung in self._spec.rungs[names.index(source.rung) + 1 :] if not rung.fallback)
         with self._driving():
             self._define()
             study = self._rung_study(target)
@@ -141,7 +141,7 @@ class StudyLoop:
         rungs = [rung for rung in self._spec.rungs if rung.name in names]
         loops: list[RungLoop] = []
         for rung in rungs:
-            source = loops[-1].study if loops else None
+            source = next((one.study for one in reversed(loops) if not one.rung.fallback), None)
             loops.append(RungLoop(self._spec, rung, self._study_to_run(rung), self._services, self._brake, source))
         promotions = [self._promotion(loops, index) for index in range(len(loops))]
         ladder = Ladder(loops, promotions, self._services, self._brake, self._keep)
@@ -150,6 +150,8 @@ class StudyLoop:
         settled: list[str] = []
         for index, loop in enumerate(loops):
             if not loop.study.rows() and ladder.is_finished(index):
+                if loop.rung.fallback:
+                    continue
                 before = self._spec.rungs[self._spec.rungs.index(loop.rung) - 1]
                 return LoopResult(settled=tuple(settled), nothing_promoted_from=before.name)
             if not ladder.is_finished(index):

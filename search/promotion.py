@@ -1,9 +1,10 @@
 """Feeds a rung of a study from the one before: asks the study's rule what is due, and queues it with its reasons."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from search.decision import Decision
+from search.decision import Decision, Reason
 from search.encoding import Encoder
+from search.fallback import RowsByRung, feeding_place, is_open
 from search.promote import FindParams
 from search.promotion_rule import Step, model_decisions, top_decisions
 from search.services import Services
@@ -14,6 +15,8 @@ from spaces.fields import recipe_hash
 
 # A recipe that kept the limit is let off so much of its prediction, which is about as far wrong.
 PREDICTION_TOLERANCE = 0.02
+
+IsOver = Callable[[int], bool]  # whether nothing more comes out of the rung at a place
 
 
 class Promotion:
@@ -36,22 +39,22 @@ class Promotion:
         find_params: FindParams,
     ) -> None:
         self._spec = spec
-        self._source_rung, self._target_rung = spec.rungs[index - 1], spec.rungs[index]
-        self._source, self._target = studies[index - 1 : index + 1]
-        self._others = [*studies[: index - 1], *studies[index + 1 :]]
+        self._index = index
+        self._studies = studies
+        self._rung, self._target = spec.rungs[index], studies[index]
         self._services = services
         self._find_params = find_params
         self._named = frozenset(recipe_hash(recipe) for recipe in (spec.base_recipe(), *spec.queued_recipes()))
         self._encoder = Encoder(spec.build_space()) if spec.sampler_kind == "joint" else None
         self._known: tuple[object, list[Decision]] = (None, [])
 
-    def due(self, *, is_source_finished: bool) -> list[Decision]:
+    def due(self, is_over: IsOver) -> list[Decision]:
         """What is to be queued now; asked again before anything has changed, the same at no cost."""
-        source, target = self._source.rows(), self._target.rows()
-        state = (is_source_finished, [row.status for row in source], [row.status for row in target])
+        rows_of = self._rows_of()
+        over = [is_over(place) for place in range(self._index)]
+        state = (over, [[row.status for row in rows] for rows in rows_of.values()])
         if state != self._known[0]:
-            decide = top_decisions if self._spec.promotion.rule == "top" else model_decisions
-            self._known = (state, decide(self._step(source, target, is_source_finished)))
+            self._known = (state, self._decisions(rows_of, over))
         return self._known[1]
 
     def queue(self, decisions: Sequence[Decision]) -> None:
@@ -68,20 +71,36 @@ class Promotion:
                 solved=decision.source.attributes.get("solved"),
             )
 
-    def _step(self, source: Sequence[TrialRow], target: Sequence[TrialRow], is_source_finished: bool) -> Step:
+    def _rows_of(self) -> dict[str, list[TrialRow]]:
+        return {rung.name: study.rows() for rung, study in zip(self._spec.rungs, self._studies, strict=True)}
+
+    def _decisions(self, rows_of: RowsByRung, over: Sequence[bool]) -> list[Decision]:
+        if not is_open(self._spec, self._rung, rows_of):
+            return []
+        decide = top_decisions if self._spec.promotion.rule == "top" else model_decisions
+        place = feeding_place(self._spec, self._index, rows_of)
+        decisions = decide(self._step(rows_of, place, over[place]))
+        is_used_up = over[place] and all(one.reason is Reason.SEEDS for one in decisions)
+        if not (is_used_up and self._spec.rungs[place].fallback):
+            return decisions
+        return decide(self._step(rows_of, place - 1, over[place - 1]))  # slots are left: from where they came before
+
+    def _step(self, rows_of: RowsByRung, place: int, is_source_finished: bool) -> Step:
+        before = self._spec.rungs[place]
+        source, target = rows_of[before.name], rows_of[self._rung.name]
         return Step(
             source=source,
             target=target,
             is_source_finished=is_source_finished,
-            source_size=self._source_rung.trials or self._source_rung.promote or 1,
-            slots=self._target_rung.promote or 0,
+            source_size=before.trials or before.promote or 1,
+            slots=self._rung.promote or 0,
             anchors=self._spec.promotion.anchors,
-            seeds=self._target_rung.seeds,
+            seeds=self._rung.seeds,
             named=self._named,
             artifact_bytes=self._spec.limits.artifact_bytes,
-            other_rungs=[study.rows() for study in self._others],
+            other_rungs=[rows for name, rows in rows_of.items() if name not in {before.name, self._rung.name}],
             fits=lambda row: self._fits(row, [*source, *target]),
-            draw=f"{self._spec.sampler.seed} {self._spec.name}/{self._target_rung.name}",
+            draw=f"{self._spec.sampler.seed} {self._spec.name}/{self._rung.name}",
             encoder=self._encoder,
         )
 

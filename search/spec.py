@@ -88,6 +88,8 @@ class StudySpec(SpecModel):
             raise problem(f"must be [val_bpb] or [val_bpb, artifact_bytes], got {self.objectives}", "objectives")
         searched = [param.path for param in self.build_space().params] + ([solved.path] if solved else [])
         check_rungs(self.rungs, self.limits, base, searched)
+        if self.promotion.rule == "top" and any(rung.fallback for rung in self.rungs):
+            raise problem("must be model where a rung is a fallback, got top", "promotion", "rule")
         candidates = self.calibrate.candidates if self.calibrate else []
         check_candidates(candidates, self.rungs[-1], self.limits, base, searched)
         check_prices(self.spend, self.rungs, candidates)

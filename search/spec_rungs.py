@@ -89,11 +89,16 @@ class CalibrateSpec(SpecModel):
 
 
 class RungSpec(FidelitySpec):
-    """One fidelity of the study; the first proposes, each later one takes the best of the one before."""
+    """One fidelity of the study; the first proposes, each later one takes the best of the one before.
+
+    Attributes:
+        fallback: whether it runs only where the rung before it is seen not to rank; see search.fallback.
+    """
 
     name: Name
     trials: Count | None = None
     promote: Count | None = None
+    fallback: bool = False
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = Field(default=[1337])
     max_run_seconds: Positive | None = None
 
@@ -110,7 +115,7 @@ class RungSpec(FidelitySpec):
     def definition(self) -> dict[str, Any]:
         """What makes its results comparable, as JSON; what an older version did not know is left out where unused."""
         unused = {key for key in ("set", "tokens_by_speed") if not getattr(self, key)}
-        return self.model_dump(mode="json", exclude={"max_run_seconds", *unused})
+        return self.model_dump(mode="json", exclude={"max_run_seconds", "fallback", *unused})
 
 
 def check_rungs(rungs: Sequence[RungSpec], limits: Limits, base: Recipe, searched: Collection[str]) -> None:
@@ -124,6 +129,7 @@ def check_rungs(rungs: Sequence[RungSpec], limits: Limits, base: Recipe, searche
         if rung.name in names[:index]:
             raise problem(f"must be another name than the other rungs', got {rung.name}", "rungs", index, "name")
         _check_source(rungs, index)
+        _check_fallback(rungs, index)
         check_fidelity(rung, limits, base, searched, "rungs", index)
         check_speed(rung, rungs[-1], "rungs", index)
     if rungs[-1].set:
@@ -141,11 +147,18 @@ def _check_source(rungs: Sequence[RungSpec], index: int) -> None:
     if getattr(rung, wanted) is None:
         raise problem(f"must be given for {which}, got nothing", "rungs", index, wanted)
     if not is_first:
-        before = rungs[index - 1]
+        before = rungs[index - 2 if rungs[index - 1].fallback and index > 1 else index - 1]
         available = before.trials or before.promote or 0
         if (rung.promote or 0) > available:
             message = f"must be at most the {available} trials of rung {before.name}, got {rung.promote}"
             raise problem(message, "rungs", index, "promote")
+
+
+def _check_fallback(rungs: Sequence[RungSpec], index: int) -> None:
+    """A fallback stands between two rungs that always run."""
+    rung, is_inner = rungs[index], 0 < index < len(rungs) - 1
+    if rung.fallback and (not is_inner or rungs[index - 1].fallback):
+        raise problem("must be a rung between two that are no fallbacks, got true", "rungs", index, "fallback")
 
 
 def check_fidelity(one: FidelitySpec, limits: Limits, base: Recipe, searched: Collection[str], *at: str | int) -> None:

@@ -98,7 +98,9 @@ class Spending:
         return self._amount(rung, seconds * rung.budget.world_size, seconds)
 
     def owed(self, rung: RungSpec) -> int:
-        """How many runs a later rung is still to get."""
+        """How many runs a later rung is still to get; of a fallback, none before its first."""
+        if rung.fallback and not self._num_started(rung):
+            return 0
         planned = num_runs(rung.promote or 0, len(rung.seeds), self._spec.promotion.rule)
         return max(planned - self._num_started(rung), 0)
 

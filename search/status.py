@@ -9,6 +9,7 @@ from search.correlation import correlation_warning, describe_correlation, rank_c
 from search.decision import ATTRIBUTE
 from search.early_stop import describe_early_stop, early_stop_status
 from search.expected import expected_better
+from search.fallback import taking_part
 from search.ledger import RunRecord, RunState
 from search.plan import counted
 from search.promote import pareto_front
@@ -41,7 +42,7 @@ def study_status(
         "expected_better": None if expected is None else expected.facts(),
         "rank_correlations": [
             {"from": low, "to": high, **rank_correlation(rungs[low], rungs[high])}
-            for low, high in itertools.pairwise(names)
+            for low, high in itertools.pairwise(taking_part(rungs))
         ],
         "running": [
             {"rung": run.rung, "trial": run.trial_number, "host": run.host, "run_id": run.run_id, **run.progress}

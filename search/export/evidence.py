@@ -10,6 +10,7 @@ from search.bundle import bundle
 from search.correlation import rank_correlation
 from search.errors import SubmissionError
 from search.export.claim import Claim, Entry, LeftOut, Origin, RankCorrelation, SeedRun
+from search.fallback import taking_part
 from search.ledger import Ledger
 from search.spec_parts import Limits
 from search.store import Storage, stored_definition
@@ -99,7 +100,7 @@ def search_facts(
         "num_recipes": num_measured_recipes(rows_of[same[0].rung]),
         "rank_correlations": [
             RankCorrelation(low=low, high=high, recipes=pair["recipes"], spearman=pair["spearman"])
-            for low, high in itertools.pairwise(rows_of)
+            for low, high in itertools.pairwise(taking_part(rows_of))
             for pair in [rank_correlation(rows_of[low], rows_of[high])]
         ],
     }
