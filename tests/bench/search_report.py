@@ -38,8 +38,8 @@ budgets, {tokens} tokens, with the noise that seeds had
 - Caddie is its own driver, sampler, promotion and early stop over a simulated machine, with the study file of
   `tests/bench/search_caddie.py`: proxies at the middle budget, half of the GPU-seconds for dear runs, the clip's width
   solved for bytes, all else default. Bytes are predicted by its own size model, which is wrong by 8 % of the weights
-  before the study's first run. Its report is the winner that `caddie status` names. "{third}" is
-  made for a third of the GPU-seconds.
+  before the study's first run. Its report is what `caddie status` names: the recipe that is expected to be better than
+  the winner, where there is one, else the winner. "{third}" is made for a third of the GPU-seconds.
 - TPE is Optuna's default sampler on dear runs only, with bytes as its constraint. Hyperband is Optuna's pruner over it,
   with defaults. Ray Tune runs for real: OptunaSearch and ASHA with their defaults (reduction 3, as the budgets are);
   its workers are answered in the order of simulated time. Both go from the cheapest budget to the dearest and know no
