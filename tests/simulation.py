@@ -1,16 +1,14 @@
 """A simulated machine for tests of the loop: a runner whose workers write a real ledger, and a clock that they move."""
 
-import atexit
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import optuna
+from empty_database import empty_database
 from optuna.storages import RDBStorage
 
 from search.ledger import Driver, Ledger
@@ -76,8 +74,6 @@ def measured_by_recipe(run: Run, values: Mapping[str, Any]) -> Measurement | Fai
 
 
 Curve = Callable[[Run, Mapping[str, Any]], Sequence[tuple[float, float]]]  # progress and training loss
-
-
 Behaviour = Callable[[Run, Mapping[str, Any]], Measurement | Failure | None]  # None: the worker is lost
 
 
@@ -237,17 +233,6 @@ def make_spec(**changes: Any) -> StudySpec:
         "sampler": {"seed": 7},
     }
     return StudySpec.model_validate({**values, **changes})
-
-
-@cache
-def empty_database() -> Path:
-    """A database with every table and no row, made once: making one takes half a second."""
-    path = Path(tempfile.mkdtemp(prefix="caddie-tests-")) / "empty.db"
-    atexit.register(shutil.rmtree, path.parent)
-    ledger = Ledger.open(f"sqlite:///{path}")
-    open_storage(f"sqlite:///{path}").engine.dispose()
-    ledger.close()
-    return path
 
 
 @dataclass

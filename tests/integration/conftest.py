@@ -1,4 +1,4 @@
-"""A real PostgreSQL server for the tests that ask for one."""
+"""A real PostgreSQL server for the tests that ask for one, and working folders for bad input."""
 
 import secrets
 import shutil
@@ -19,6 +19,7 @@ from postgres_server import (
     wait_until_it_answers,
 )
 from psycopg import sql
+from refused_commands import STUDY, finished
 
 DATABASES = count()
 
@@ -53,3 +54,25 @@ def postgres_url(postgres_server: PostgresServer) -> str:
     with postgres_server.connect() as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     return postgres_server.url(name)
+
+
+@pytest.fixture
+def work(tmp_path: Path, quickstart_data: Path) -> Path:
+    """A working folder with a dataset that may be damaged, and a study file that is right."""
+    folder = tmp_path / "work"
+    shutil.copytree(quickstart_data, folder / "data")
+    (folder / "study.yaml").write_text(STUDY, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sim_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished study of two rungs, named sim; its runs were simulated."""
+    return finished(tmp_path_factory.mktemp("sim")).folder / "caddie.db"
+
+
+@pytest.fixture
+def sim(work: Path, sim_database: Path) -> None:
+    """That study in the working folder's database, with a runs folder as it would have left it."""
+    (work / "runs" / "artifacts").mkdir(parents=True)
+    shutil.copyfile(sim_database, work / "caddie.db")

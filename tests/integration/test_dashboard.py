@@ -1,6 +1,5 @@
 """The dashboard on a real database: constraints are seen, nothing infeasible is best, nothing can be changed."""
 
-import http.client
 import json
 import os
 import shutil
@@ -9,7 +8,7 @@ import sqlite3
 import subprocess
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,21 +16,17 @@ from urllib.parse import urlsplit
 import optuna
 import pytest
 from made_trials import made_terms
-from optuna.study import StudyDirection
-from optuna.trial import TrialState
+from served_dashboard import Dashboard
 from simulation import measurement
 
 from search.dashboard import Server, ShownStorage, application, serve
-from search.errors import RunnerError, StoreError
+from search.errors import RunnerError
 from search.notes import write_note
 from search.spec_parts import Limits
 from search.store import open_artifacts, open_rung, open_storage
 from search.study import RungStudy, read_rows
 from spaces.recipes import named_recipe
 from trainer.result import Failure, FailureKind, Measurement
-
-MINIMIZE, MAXIMIZE = StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE
-
 
 MEASUREMENT = measurement(val_bpb=1.3, artifact_bytes=15_000_000, train_seconds=500.0, eval_seconds=60.0)
 # Trial by trial. 1 and 2 beat every feasible one on the score, 3 on both objectives, and each breaks a limit.
@@ -70,37 +65,6 @@ def fill(
         (folder / "train_gpt.py").write_bytes(b"\xff\x00 not text")
         rung.attach(trial.number, folder, open_artifacts(runs))
         rung.tell(trial.number, outcome, gpu_seconds=1.0)
-
-
-@dataclass(frozen=True)
-class Dashboard:
-    """A running one, and what it serves."""
-
-    url: str
-    runs: Path
-    address: str
-
-    def request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, http.client.HTTPMessage, bytes]:
-        connection = http.client.HTTPConnection(urlsplit(self.address).netloc, timeout=30)
-        try:
-            connection.request(method, path, body)
-            response = connection.getresponse()
-            return response.status, response.headers, response.read()
-        finally:
-            connection.close()
-
-    def get(self, path: str) -> Any:
-        status, _, body = self.request("GET", path)
-        assert status == 200, body
-        return json.loads(body)
-
-    def study(self, name: str) -> dict[str, Any]:
-        [study_id] = [
-            study["study_id"]
-            for study in self.get("/api/studies")["study_summaries"]
-            if study["study_name"] == f"{name}/proxy"
-        ]
-        return self.get(f"/api/studies/{study_id}") | {"id": study_id}
 
 
 @pytest.fixture(scope="module")
@@ -164,36 +128,6 @@ def test_nothing_is_best_where_nothing_is_feasible(dashboard: Dashboard) -> None
         study = dashboard.study(name)
         assert study["best_trials"] == []
         assert len(study["trials"]) == 3
-
-
-@pytest.mark.parametrize("directions", [[MINIMIZE], [MINIMIZE, MINIMIZE], [MAXIMIZE]])
-def test_infeasible_trials_of_foreign_code_are_not_best_either(
-    tmp_path: Path, directions: list[StudyDirection]
-) -> None:
-    """Told COMPLETE, as any other code would: the second line of defence."""
-    url = f"sqlite:///{tmp_path / 'caddie.db'}"
-    study = optuna.create_study(storage=open_storage(url), study_name="foreign", directions=directions)
-    better = -1.0 if directions == [MAXIMIZE] else 1.0
-    for value, violation in ((3.0, -0.5), (2.0, 0.0), (1.0, 0.1)):
-        trial = study.ask()
-        trial.set_constraint("artifact_bytes", violation)
-        study.tell(trial, [better * value] * len(directions))
-    shown = ShownStorage(url)
-    study_id = shown.get_study_id_from_name("foreign")
-    assert [trial.state for trial in shown.get_all_trials(study_id)][-1] is TrialState.PRUNED
-    assert shown.get_n_trials(study_id, TrialState.COMPLETE) == 2
-    assert [trial.number for trial in optuna.load_study(study_name="foreign", storage=shown).best_trials] == [1]
-    if len(directions) == 1:
-        assert shown.get_best_trial(study_id).number == 1
-
-
-def test_some_trial_is_returned_where_only_infeasible_ones_are_complete(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'caddie.db'}"
-    study = optuna.create_study(storage=open_storage(url))
-    trial = study.ask()
-    trial.set_constraint("artifact_bytes", 0.5)
-    study.tell(trial, 1.0)
-    assert ShownStorage(url).get_best_trial(1).number == 0
 
 
 @pytest.mark.parametrize(
@@ -318,17 +252,6 @@ def test_a_taken_port_is_one_clear_line(dashboard: Dashboard) -> None:
         serve(dashboard.url, dashboard.runs, host="203.0.113.7")
     with pytest.raises(RunnerError, match="expected a free address"):
         serve(dashboard.url, dashboard.runs, port=65_536)
-
-
-def test_storage_that_is_missing_or_does_not_answer(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="expected an existing database, got none"):
-        application(f"sqlite:///{tmp_path / 'none.db'}", tmp_path)
-    assert not (tmp_path / "none.db").exists()
-    (tmp_path / "text.db").write_text("not a database at all, but long enough to be read as one" * 20)
-    with pytest.raises(StoreError, match="expected a database that answers"):
-        application(f"sqlite:///{tmp_path / 'text.db'}", tmp_path)
-    with pytest.raises(StoreError, match="expected a database that answers"):
-        application("postgresql+psycopg://nobody:secret@127.0.0.1:1/none", tmp_path)
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -3,125 +3,20 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Generator, Sequence
+from dataclasses import replace
 
-import psutil
 import pytest
-from simulation import measurement
+from queued_runs import is_gone, queue, wait_for
+from ray_bench import FINISH, HANG, MACHINE, MEASUREMENT, PATIENCE, WAIT, Bench, started
 
-from search.cluster import TURN_SHARE, TURNS_PER_GPU, ray_variables
+from search.cluster import TURN_SHARE, TURNS_PER_GPU
 from search.errors import RunnerError
-from search.flight import Patience
-from search.launch import Timing
-from search.ledger import Ledger, RunRecord, RunState
-from search.run import Finished, Progress, Run
-from trainer.result import Failure, FailureKind, outcome_to_dict
-
-os.environ.update(ray_variables("local", os.environ))  # before Ray is imported
-
+from search.ledger import Ledger, RunState
+from search.run import Finished, Progress
 from search.runner import RayRunner
-
-LEASE_SECONDS = 4.0
-PATIENCE = Patience(
-    poll_seconds=0.2,
-    deadline_grace_seconds=3.0,
-    settle_seconds=5.0,
-    unplaceable_seconds=1.0,
-    launch=Timing(poll_seconds=0.2, lease_seconds=LEASE_SECONDS),
-)
-# Two GPUs that are not there: Ray counts what it is told.
-MACHINE = {"num_cpus": 2, "num_gpus": 2, "resources": {"accelerator_type:H100": 1}}
-
-MEASUREMENT = measurement(val_bpb=1.25, seed=1)
-FINISH = f"""
-import json, os, pathlib
-pathlib.Path("environment.json").write_text(json.dumps(dict(os.environ)))
-step = {{"event": "TrainStep", "time": 1.0, "step": 4, "progress": 0.5, "train_loss": 3.0, "tokens_per_second": 9.0}}
-pathlib.Path("events.jsonl").write_text(json.dumps(step) + "\\n")
-pathlib.Path("result.tmp").write_text({json.dumps(json.dumps(outcome_to_dict(MEASUREMENT)))})
-os.rename("result.tmp", "result.json")
-"""
-HANG = """
-import os, pathlib, time
-pathlib.Path("pid.tmp").write_text(str(os.getpid()))
-os.rename("pid.tmp", "pid")
-time.sleep(600)
-"""
-WAIT = "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.05)\n" + FINISH
-
-
-@dataclass
-class Bench:
-    """A runner, its ledger and a folder for runs."""
-
-    runner: RayRunner
-    ledger: Ledger
-    folder: Path
-
-    def submit(self, name: str, program: str, **changes: Any) -> Run:
-        run = queue(self.ledger, self.folder / name, program, **changes)
-        self.runner.submit(run)
-        return run
-
-    def finish(self, *runs: Run, seconds: float = 40.0) -> list[Finished]:
-        """The ends of these runs, in their order; no run ends twice."""
-        finished = [report for report in self.reports(len(runs), seconds) if isinstance(report, Finished)]
-        by_id = {report.run_id: report for report in finished}
-        assert len(by_id) == len(finished)
-        return [by_id[run.run_id] for run in runs]
-
-    def reports(self, ends: int, seconds: float = 40.0) -> list[Progress | Finished]:
-        reports: list[Progress | Finished] = []
-        deadline = time.monotonic() + seconds
-        while sum(isinstance(report, Finished) for report in reports) < ends:
-            assert time.monotonic() < deadline, reports
-            reports += self.runner.wait(0.5)
-        return reports
-
-    def failure(self, run: Run, seconds: float = 40.0) -> Failure:
-        """The failure a run ends with; the ledger has the same."""
-        [finished] = self.finish(run, seconds=seconds)
-        assert isinstance(finished.outcome, Failure)
-        assert self.ledger.get(run.run_id).outcome == finished.outcome
-        return finished.outcome
-
-
-def queue(ledger: Ledger, folder: Path, program: str, **changes: Any) -> Run:
-    folder.mkdir(parents=True)
-    (folder / "train_gpt.py").write_text(program)
-    run = Run(
-        run_id=folder.name,
-        folder=folder,
-        world_size=1,
-        num_gpus=0,
-        accelerator=None,
-        environment={"SEED": "7", "RUN_ID": folder.name},
-        deadline_seconds=60.0,
-        storage_url=ledger.url,
-    )
-    run = replace(run, **changes)
-    ledger.insert(
-        RunRecord(
-            run_id=run.run_id,
-            study="s",
-            rung="proxy",
-            trial_number=0,
-            recipe_hash="h",
-            code_sha256="c",
-            seed=7,
-            folder=str(folder),
-            world_size=run.world_size,
-            queued_at=time.time(),
-            lease_expires_at=time.time() + 600,
-        )
-    )
-    return run
+from trainer.result import FailureKind
 
 
 @pytest.fixture(scope="module")
@@ -138,26 +33,6 @@ def bench(shared: Bench) -> Generator[Bench]:
     """The shared bench, on which nothing runs."""
     yield shared
     assert shared.runner.wait(0.1) == []  # no run was left, and none ends twice
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-
-
-def started(run: Run) -> int:
-    """The process id of a hanging trainer, once it runs."""
-    wait_for((run.folder / "pid").exists)
-    return int((run.folder / "pid").read_text())
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def test_runs_report_progress_and_end_with_their_measurement(bench: Bench) -> None:
@@ -378,42 +253,3 @@ def test_a_closed_runner_leaves_nothing_running(bench: Bench) -> None:
     bench.runner.close()
     assert bench.ledger.get(run.run_id).state is RunState.CANCELLED
     wait_for(lambda: is_gone(pid))
-
-
-DRIVER = """
-import os, signal, sys
-from pathlib import Path
-from search.cluster import ray_variables
-os.environ.update(ray_variables("local", os.environ))
-from search.ledger import Ledger
-from search.run import Finished, Run
-from search.runner import RayRunner
-folder, url = Path(sys.argv[1]), sys.argv[2]
-signal.signal(signal.SIGINT, lambda *_: (folder / "interrupted").touch())
-runner = RayRunner(Ledger.open(url), "local", machine={"num_cpus": 2})
-for name in ("short", "long"):
-    runner.submit(Run(run_id=name, folder=folder / name, world_size=1, num_gpus=0, accelerator=None, environment={},
-                      deadline_seconds=300.0, storage_url=url))
-while True:
-    for report in runner.wait(1.0):
-        if isinstance(report, Finished):
-            (folder / f"finished-{report.run_id}-{type(report.outcome).__name__}").touch()
-"""
-
-
-def test_runs_outlive_ctrl_c_and_do_not_outlive_the_driver(tmp_path: Path) -> None:
-    ledger = Ledger.open(f"sqlite:///{tmp_path / 'caddie.db'}")
-    short = queue(ledger, tmp_path / "short", WAIT)
-    long = queue(ledger, tmp_path / "long", HANG)
-    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path), ledger.url], start_new_session=True)
-    wait_for((tmp_path / "long" / "pid").exists, 60.0)
-    wait_for(lambda: ledger.get("short").state is RunState.RUNNING, 60.0)
-    os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: to every process of the job
-    wait_for((tmp_path / "interrupted").exists)
-    (short.folder / "go").touch()
-    wait_for((tmp_path / "finished-short-Measurement").exists)
-    pid, worker = started(long), ledger.get("long").pid
-    driver.kill()
-    driver.wait()
-    wait_for(lambda: is_gone(pid) and is_gone(worker), 30.0)
-    assert ledger.get("long").state is RunState.RUNNING  # until its lease ends

@@ -1,39 +1,27 @@
-"""Building datasets from documents, and checks that find each planted damage."""
+"""Building datasets from documents, and the quickstart's data."""
 
 import bz2
 import gzip
 import json
 import lzma
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
-from itertools import islice
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sentencepiece as spm
 import zstandard
+from written_documents import without_space_piece, write_documents
 
-from search.data import SAMPLE, build_dataset, ensure_quickstart_data
+from search.data import build_dataset, ensure_quickstart_data
 from search.data_check import check_dataset
 from search.errors import DatasetError
-from search.shards import HEADER_BYTES, ShardWriter, read_shard
 from trainer.data import list_shards
 from trainer.data import read_shard as trainer_read_shard
 
 TEXTS = [f"Document {i}: the {word} sat on the mat.\nAnd then it left — 🙂." for i, word in enumerate("abcdefghij")]
-
-
-def write_documents(path: Path, texts: Iterable[str]) -> Path:
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
-    return path
-
-
-def sample_texts() -> list[str]:
-    with lzma.open(SAMPLE, "rt", encoding="utf-8") as lines:
-        return [str(json.loads(line)["text"]) for line in islice(lines, 50)]
 
 
 def read_documents_of(folder: Path, split: str) -> list[str]:
@@ -47,26 +35,6 @@ def read_documents_of(folder: Path, split: str) -> list[str]:
         else:
             documents[-1].append(token)
     return [tokenizer.decode(document) for document in documents]
-
-
-@pytest.fixture(scope="module")
-def tokenizer(quickstart_data: Path) -> Path:
-    return quickstart_data / "tokenizer.model"
-
-
-@pytest.fixture(scope="module")
-def small_dataset(tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Seven validation and 43 training documents of real text."""
-    folder = tmp_path_factory.mktemp("small")
-    docs = write_documents(folder / "docs.jsonl", sample_texts())
-    build_dataset(docs, folder / "dataset", 1024, 7, tokenizer)
-    return folder / "dataset"
-
-
-@pytest.fixture
-def dataset(small_dataset: Path, tmp_path: Path) -> Path:
-    """A copy to damage."""
-    return shutil.copytree(small_dataset, tmp_path / "dataset")
 
 
 def build(tmp_path: Path, docs: Path, tokenizer: Path, val_documents: int = 3) -> Path:
@@ -248,135 +216,3 @@ def test_missing_sample(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
 def test_data_needs_no_torch() -> None:
     code = "import search.data, search.data_check, sys; raise SystemExit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-# Checking
-
-
-def without_space_piece(tokenizer: Path, folder: Path) -> Path:
-    """The tokenizer with its stand-alone space renamed: a protobuf string field, then its score."""
-    space, other = (b"\x0a\x03" + piece.encode() + b"\x15" for piece in "▁▂")
-    path = folder / "spaceless.model"
-    path.write_bytes(tokenizer.read_bytes().replace(space, other))
-    return path
-
-
-def damage(folder: Path, tokenizer: Path | None = None) -> dict[str, str]:
-    """Names and details of the checks that failed."""
-    return {check.name: check.detail for check in check_dataset(folder, tokenizer) if not check.ok}
-
-
-def change(folder: Path, split: str, edit: Callable[[np.ndarray], np.ndarray]) -> None:
-    """Rewrite the only shard of a split; its manifest goes, since it would notice first."""
-    ids = edit(np.array(read_shard(folder / f"fineweb_{split}_000000.bin")))
-    (folder / "dataset.json").unlink(missing_ok=True)
-    writer = ShardWriter(folder, split, 100_000_000)
-    writer.write(ids.astype(np.uint16))
-    writer.close()
-
-
-def test_good_dataset_passes_every_check(quickstart_data: Path) -> None:
-    checks = check_dataset(quickstart_data)
-    names = ["shard files", "space piece", "token range", "BOS", "manifest", "tokenizer fits", "bytes", "splits"]
-    assert [check.name for check in checks] == names
-    assert all(check.ok for check in checks)
-    assert "bytes/token" in checks[6].detail
-
-
-def test_published_dataset_has_no_manifest(dataset: Path, tokenizer: Path) -> None:
-    (dataset / "dataset.json").unlink()
-    (dataset / "tokenizer.model").unlink()
-    assert damage(dataset, tokenizer) == {}
-
-
-@pytest.mark.parametrize("split", ["train", "val"])
-def test_finds_truncated_shard(dataset: Path, split: str) -> None:
-    path = dataset / f"fineweb_{split}_000000.bin"
-    size = path.stat().st_size
-    path.write_bytes(path.read_bytes()[:-2])
-    found = damage(dataset)["shard files"]
-    assert f"fineweb_{split}_000000.bin: length in bytes: expected {size}, got {size - 2}" in found
-
-
-@pytest.mark.parametrize(("position", "name"), [(0, "magic"), (4, "version"), (8, "length in bytes")])
-def test_finds_bad_header(dataset: Path, position: int, name: str) -> None:
-    path = dataset / "fineweb_val_000000.bin"
-    content = bytearray(path.read_bytes())
-    content[position] ^= 0xFF
-    path.write_bytes(content)
-    assert f"fineweb_val_000000.bin: {name}: expected " in damage(dataset)["shard files"]
-
-
-def test_finds_empty_shard(dataset: Path) -> None:
-    path = dataset / "fineweb_val_000000.bin"
-    path.write_bytes(path.read_bytes()[:HEADER_BYTES])
-    assert f"got {HEADER_BYTES} bytes" in damage(dataset)["shard files"]
-
-
-def test_finds_ids_beyond_the_vocabulary(dataset: Path) -> None:
-    def edit(ids: np.ndarray) -> np.ndarray:
-        ids[77] = 1024
-        return ids
-
-    change(dataset, "train", edit)
-    assert damage(dataset) == {"token range": "fineweb_train_000000.bin: expected ids below 1024, got 1024"}
-
-
-def test_finds_missing_first_bos(dataset: Path) -> None:
-    change(dataset, "val", lambda ids: ids[1:])
-    assert "fineweb_val_000000.bin: expected BOS (id 1) first, got id" in damage(dataset)["BOS"]
-
-
-def test_finds_end_of_text_tokens(dataset: Path) -> None:
-    change(dataset, "train", lambda ids: np.insert(ids, 9, 2))
-    assert damage(dataset) == {"BOS": "fineweb_train_000000.bin: expected BOS only, got </s> at token 9"}
-
-
-def test_finds_tokenizer_without_space_piece(dataset: Path, tokenizer: Path, tmp_path: Path) -> None:
-    assert (
-        "expected a stand-alone ▁, got none" in damage(dataset, without_space_piece(tokenizer, tmp_path))["space piece"]
-    )
-
-
-def test_finds_tokenizer_of_the_same_size_from_other_text(dataset: Path, tmp_path: Path) -> None:
-    docs = write_documents(tmp_path / "docs.jsonl", [text[::-1] for text in sample_texts()])
-    build_dataset(docs, tmp_path / "other", 1024, 1)
-    found = damage(dataset, tmp_path / "other" / "tokenizer.model")
-    assert {"manifest", "tokenizer fits"} <= set(found)
-    assert "expected" in found["manifest"]
-
-
-def test_finds_validation_document_in_train(dataset: Path) -> None:
-    val = np.array(read_shard(dataset / "fineweb_val_000000.bin"))
-    starts = np.flatnonzero(val == 1)
-    change(dataset, "train", lambda ids: np.concatenate([ids, val[starts[4] : starts[5]]]))
-    assert damage(dataset) == {"splits": "validation document 5 is also train document 44"}
-
-
-def test_finds_bytes_that_differ_from_the_text(dataset: Path) -> None:
-    """Half a character: its bytes count, yet decode to a replacement character of three."""
-    change(dataset, "val", lambda ids: np.insert(ids, 5, 4 + 0xF0))
-    assert "val document 1: expected its decoded" in damage(dataset)["bytes"]
-
-
-def test_finds_shards_other_than_the_manifest_says(dataset: Path) -> None:
-    manifest = json.loads((dataset / "dataset.json").read_text())
-    tokens = manifest["train"]["tokens"]
-    manifest["train"]["tokens"] = tokens + 1
-    (dataset / "dataset.json").write_text(json.dumps(manifest))
-    assert f"dataset.json: train tokens: expected {tokens + 1}, got {tokens}" in damage(dataset)["manifest"]
-    (dataset / "dataset.json").write_text("[]")
-    assert "expected what caddie data build writes" in damage(dataset)["manifest"]
-
-
-def test_unusable_dataset(dataset: Path, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"nowhere: expected a folder of shards, got none"):
-        check_dataset(tmp_path / "nowhere")
-    with pytest.raises(DatasetError, match="expected a SentencePiece model, got No such file"):
-        check_dataset(dataset, tmp_path / "gone.model")
-    (dataset / "tokenizer.model").write_bytes(b"nonsense")
-    with pytest.raises(DatasetError, match="expected a SentencePiece model, got 8 other bytes"):
-        check_dataset(dataset)
-    (dataset / "fineweb_val_000000.bin").unlink()
-    with pytest.raises(DatasetError, match=r"expected fineweb_val_\*\.bin, got no such file"):
-        check_dataset(dataset)

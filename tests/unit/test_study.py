@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
@@ -12,23 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.artifacts import get_all_artifact_meta
 from optuna.trial import TrialState
-from simulation import failure, make_spec, measurement
+from simulation import failure, measurement
 
-from search.errors import RunnerError, SpecError, StoreError
+from search.errors import RunnerError
 from search.limits import CONSTRAINTS, failure_violations, measured_violations
 from search.promote import best_feasible, pareto_front
 from search.sampler import make_sampler
 from search.spec_parts import Limits, SamplerSpec
 from search.store import (
-    check_definition,
-    define_rung,
-    load_rungs,
     open_artifacts,
     open_rung,
     open_storage,
-    stored_definition,
-    stored_spec,
-    study_names,
 )
 from search.study import RungStudy
 from search.trials import TrialStatus
@@ -40,11 +33,6 @@ LIMITS = Limits()
 BOTH = ("val_bpb", "artifact_bytes")
 OVER = measurement(val_bpb=1.0, artifact_bytes=17_000_000)
 Make = Callable[..., RungStudy]
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'caddie.db'}"
 
 
 @pytest.fixture
@@ -271,54 +259,6 @@ def test_refused_for_size_ranks_with_measured_oversize() -> None:
     diverged = failure_violations(failure(FailureKind.DIVERGED), None, LIMITS)
     assert refused["artifact_bytes"] == measured_violations(OVER, LIMITS)["artifact_bytes"]
     assert sum(max(value, 0) for value in refused.values()) < sum(diverged.values())
-
-
-def save(storage: Any, **changes: Any) -> None:
-    spec = make_spec(**changes)
-    check_definition(storage, spec)
-    for rung in spec.rungs:
-        define_rung(open_rung(storage, f"{spec.name}/{rung.name}", spec.objectives), spec, rung)
-
-
-def rungs(trials: int = 4, promote: int = 2, tokens: int = 1000) -> list[dict[str, Any]]:
-    return [
-        {"name": "proxy", "budget": {"train_tokens": tokens}, "trials": trials},
-        {"name": "full", "budget": {"train_tokens": 9000}, "promote": promote},
-    ]
-
-
-def test_a_stored_study_reads_back(url: str) -> None:
-    storage = open_storage(url)
-    save(storage)
-    save(storage, name="other")
-    assert study_names(storage) == ["other", "sim"]
-    assert stored_spec(storage, "sim") == make_spec()
-    assert list(load_rungs(storage, "sim")) == ["proxy", "full"]
-    assert stored_definition(storage, "sim")["rungs"][0]["trials"] == 4
-    with pytest.raises(StoreError, match="expected a study nope, got only: other, sim"):
-        load_rungs(storage, "nope")
-
-
-def test_trials_and_promote_may_grow(url: str) -> None:
-    storage = open_storage(url)
-    save(storage, rungs=rungs())
-    save(storage, rungs=rungs(trials=6, promote=3))
-    assert stored_definition(storage, "sim")["rungs"][0]["trials"] == 6
-    with pytest.raises(SpecError, match=r"rungs\.0\.trials"):
-        save(storage, rungs=rungs(trials=5, promote=3))
-
-
-def test_another_definition_is_refused_by_the_key_that_differs(url: str) -> None:
-    storage = open_storage(url)
-    save(storage)
-    for changes, key in (
-        ({"rungs": rungs(tokens=2000)}, "rungs.0.budget.train_tokens"),
-        ({"objectives": ["val_bpb"]}, "objectives"),
-        ({"set": {"model.model_dim": 256}}, "recipe.model.model_dim"),
-    ):
-        with pytest.raises(SpecError, match=f"study sim: .*{key}"):
-            save(storage, **changes)
-    assert stored_spec(storage, "sim") == make_spec()
 
 
 def test_one_trial_outside_the_space_leaves_tpe_its_joint_model(make: Make) -> None:

@@ -1,107 +1,16 @@
 """Self-extracting files: every way of wrapping is opened without running it, and what cannot be is said."""
 
 import ast
-import base64
-import bz2
-import codecs
-import gzip
 import io
-import lzma
-import random
 import time
 import zipfile
 import zlib
-from collections.abc import Callable
 
-import brotli
 import pytest
-import zstandard
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from wrapped_sources import LATIN, SOURCE, WRAPPERS, Z, opened, zipped
 
-from search.bundle import pack
 from search.verify.python_text import MAX_TOKENS, parse
-from search.verify.unpack import Unpacked, readable_code
-
-SOURCE = "import torch\n\n\ndef step(x):\n    return x + 1\n\n\nprint(step(1), 'é')\n"
-RAW_FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}]
-
-
-def b85(data: bytes) -> str:
-    return base64.b85encode(data).decode()
-
-
-def zipped(text: str = SOURCE) -> bytes:
-    return zlib.compress(text.encode(), 9)
-
-
-def opened(code: str | bytes) -> Unpacked:
-    return readable_code(code if isinstance(code, bytes) else code.encode())
-
-
-SOURCE_BYTES = SOURCE.encode()
-BROTLI, GZIP, A85 = brotli.compress(SOURCE_BYTES), gzip.compress(SOURCE_BYTES), base64.a85encode
-Z, RAW = zipped(), lzma.compress(SOURCE.encode(), format=lzma.FORMAT_RAW, filters=RAW_FILTERS)
-LATIN_ESCAPES = {0: "\\0", 10: "\\n", 13: "\\r", 34: '\\"', 92: "\\\\"}
-LATIN = zipped(SOURCE.replace("é", "e")).decode("latin-1").translate(LATIN_ESCAPES).encode("latin-1")
-
-# As people wrap their files: records do the first three.
-WRAPPERS: dict[str, str | bytes] = {
-    "raw LZMA2, aliases": f'import lzma as L,base64 as B\nexec(L.decompress(B.b85decode("{b85(RAW)}"),'
-    'format=L.FORMAT_RAW,filters=[{"id":L.FILTER_LZMA2}]))',
-    "one line": f"import lzma,base64 as B;exec(lzma.decompress(B.b85decode({b85(lzma.compress(SOURCE_BYTES))!r})))",
-    "brotli": f"import brotli,base64\nexec(brotli.decompress(base64.b85decode({b85(BROTLI)!r})))",
-    "caddie's own": pack(SOURCE),
-    "brotli, guarded": "import base64\n"
-    "try:\n    import brotli\nexcept ImportError:\n    raise SystemExit('pip install')\n"
-    f"exec(brotli.decompress(base64.b85decode({b85(BROTLI)!r})))",
-    "zstandard": "import zstandard as z,base64\n"
-    f"exec(z.ZstdDecompressor().decompress(base64.b85decode({b85(zstandard.compress(SOURCE_BYTES))!r})))",
-    "compile": "import zlib,base64\n"
-    f"exec(compile(zlib.decompress(base64.b64decode({base64.b64encode(Z)!r})),'t','exec'))",
-    "bytes literal": f"import zlib\nexec(zlib.decompress({Z!r}))",
-    "__import__": f'exec(__import__("zlib").decompress(__import__("base64").b85decode("{b85(Z)}")))',
-    "getattr": "import builtins\n"
-    f'getattr(builtins,"ex"+"ec")(getattr(__import__("zlib"),"decom"+"press")(bytes.fromhex("{Z.hex()}")))',
-    "lambda": "(lambda e,d:e(d.decode()))(exec,"
-    f"__import__('zlib').decompress(__import__('base64').a85decode({A85(Z)!r})))",
-    "pieces": f"import zlib,base64\np=[{b85(Z)[:20]!r},{b85(Z)[20:40]!r}]\nq={b85(Z)[40:]!r}\n"
-    'exec(zlib.decompress(base64.b85decode("".join(p)+q)))',
-    "reversed": f"import zlib,base64\nexec(zlib.decompress(base64.b85decode({b85(Z)[::-1]!r}[::-1])))",
-    "xor": f"import zlib\nd={bytes(x ^ 42 for x in Z)!r}\nexec(zlib.decompress(bytes(x^42 for x in d)))",
-    "function": "import zlib,base64\n"
-    "def go(s):\n    data=base64.b85decode(s)\n    return zlib.decompress(data)\n"
-    f"exec(go({b85(Z)!r}))",
-    "main": f"P={b85(Z)!r}\ndef main():\n    import zlib,base64\n"
-    "    exec(zlib.decompress(base64.b85decode(P)),globals())\n"
-    'if __name__=="__main__":\n    main()',
-    "reads itself": b'import zlib,base64\nd=open(__file__,"rb").read()\nexec(zlib.decompress(base64.b85decode('
-    b'd.split(b"#PAY"+b"LOAD:")[1].strip())))\n#PAYLOAD:' + b85(Z).encode(),
-    "reads its last line": b"import zlib,pathlib as p,base64\n"
-    b"exec(zlib.decompress(base64.b85decode(p.Path(__file__).read_text().splitlines()[-1][1:])))\n#" + b85(Z).encode(),
-    "with": b"import zlib\nwith open(__file__) as f:\n    s=f.read()\n"
-    b"exec(zlib.decompress(bytes.fromhex(s[s.rindex('#')+1:].strip())))\n#" + Z.hex().encode(),
-    "docstring": f'"""{b85(Z)}"""\nimport zlib,base64\nexec(zlib.decompress(base64.b85decode(__doc__)))',
-    "gzip file": "import gzip,io,base64\n"
-    f"exec(gzip.GzipFile(fileobj=io.BytesIO(base64.b64decode({base64.b64encode(GZIP)!r}))).read())",
-    "codecs": f"import codecs\nexec(codecs.decode(codecs.decode({base64.b64encode(Z)!r},'base64'),'zlib'))",
-    "function type": f"import types,zlib\ntypes.FunctionType(compile(zlib.decompress({Z!r}),'a','exec'),globals())()",
-    "decorators": f"import zlib\n@exec\n@lambda _:zlib.decompress({Z!r})\ndef x():pass",
-    "renamed exec": f"from zlib import decompress as d\nfrom base64 import b85decode as b\ne=exec\ne(d(b({b85(Z)!r})))",
-    "runpy": f"import runpy,zlib\np='/tmp/x.py'\nopen(p,'wb').write(zlib.decompress({Z!r}))\nrunpy.run_path(p)",
-    "loop": f"import zlib,base64\ns=''\nfor c in [{b85(Z)[:9]!r},{b85(Z)[9:]!r}]:\n    s+=c\n"
-    "exec(zlib.decompress(base64.b85decode(s)))",
-    "decompressor object": "import lzma\nexec(lzma.LZMADecompressor(format=lzma.FORMAT_RAW,"
-    f"filters=[{{'id':lzma.FILTER_LZMA2,'dict_size':1<<20}}]).decompress({RAW!r}))",
-    "map": f"import zlib\nlist(map(exec,[zlib.decompress({Z!r})]))",
-    "__builtins__": f"import zlib\nglobals()['__builtins__'].exec(zlib.decompress({Z!r}))",
-    "walrus": f"exec((z:=__import__('zlib')).decompress({Z!r}))",
-    "sys.modules": f"import sys,zlib\nexec(sys.modules['zlib'].decompress({Z!r}),sys.modules['__main__'].__dict__)",
-    "number": f"import zlib\nexec(zlib.decompress(({int.from_bytes(Z, 'big')}).to_bytes({len(Z)},'big')))",
-    "characters": f"exec(''.join(map(chr,{[ord(one) for one in SOURCE]})))",
-    "while": f"import zlib\nd,i,o={bytes(x ^ 7 for x in Z)!r},0,b''\n"
-    "while True:\n    if i>=len(d):\n        break\n    o+=bytes([d[i]^7])\n    i+=1\nexec(zlib.decompress(o))",
-}
+from search.verify.unpack import Unpacked
 
 
 @pytest.mark.parametrize("name", WRAPPERS)
@@ -241,100 +150,6 @@ def test_nothing_is_executed(tmp_path_factory: pytest.TempPathFactory) -> None:
     for code in (payload, f"import zlib\nexec(zlib.decompress({zipped(payload)!r}))"):
         opened(code)
         assert not mark.exists()
-
-
-# ---- properties
-
-Form = Callable[[bytes, random.Random], str]
-COMPRESSORS: tuple[tuple[str, Callable[[bytes], bytes], str], ...] = (
-    ("zlib", zlib.compress, "{m}.decompress({d})"),
-    ("lzma", lzma.compress, "{m}.decompress({d})"),
-    ("bz2", bz2.compress, "{m}.decompress({d})"),
-    ("gzip", gzip.compress, "{m}.decompress({d})"),
-    ("brotli", brotli.compress, "{m}.decompress({d})"),
-    ("zstandard", zstandard.compress, "{m}.ZstdDecompressor().decompress({d})"),
-    (
-        "lzma",
-        lambda data: lzma.compress(data, format=lzma.FORMAT_RAW, filters=RAW_FILTERS),
-        "{m}.decompress({d},format={m}.FORMAT_RAW,filters=[dict(id={m}.FILTER_LZMA2)])",
-    ),
-)
-ENCODERS: tuple[tuple[Callable[[bytes], str], str], ...] = (
-    (lambda data: repr(base64.b85encode(data).decode()), "{b}.b85decode({d})"),
-    (lambda data: repr(base64.a85encode(data)), "{b}.a85decode({d})"),
-    (lambda data: repr(base64.b64encode(data)), "{b}.b64decode({d})"),
-    (lambda data: repr(data.hex()), "bytes.fromhex({d})"),
-    (lambda data: repr(data), "{d}"),
-    (lambda data: repr(data[::-1]), "{d}[::-1]"),
-    (lambda data: repr([*data]), "bytes({d})"),
-    (lambda data: repr(codecs.encode(data.hex(), "rot13")), "bytes.fromhex(__import__('codecs').decode({d},'rot13'))"),
-)
-EXECUTORS = (
-    "exec({p})",
-    "exec({p}.decode())",
-    "exec(compile({p},'x','exec'))",
-    "run=exec\nrun({p})",
-    "(lambda f,x:f(x))(exec,{p})",
-    "def go(p=None):\n    exec(p or {p},globals())\ngo()",
-    "if __name__=='__main__':\n    exec({p})",
-    "import builtins\ngetattr(builtins,'cexe'[::-1][:0]+'exec')({p})",
-    "code=compile({p},'x','exec')\nexec(code,globals())",
-)
-
-
-@st.composite
-def wrapped(draw: st.DrawFn, text: str) -> str:
-    """A random wrapper of a text."""
-    module, compress, decompress = draw(st.sampled_from(COMPRESSORS))
-    encode, decode = draw(st.sampled_from(ENCODERS))
-    alias, base = draw(st.sampled_from(["L", module])), draw(st.sampled_from(["B", "base64"]))
-    lines = [f"import {module} as {alias}, base64 as {base}"]
-    literal = encode(compress(text.encode()))
-    if draw(st.booleans()):
-        lines.append(f"data = {literal}")
-        literal = "data"
-    payload = decompress.format(m=alias, d=decode.format(b=base, d=literal))
-    if draw(st.booleans()):
-        lines.append(f"code = {payload}")
-        payload = "code"
-    return "\n".join([*lines, draw(st.sampled_from(EXECUTORS)).format(p=payload)])
-
-
-SOURCES = st.sampled_from([SOURCE, "x = 1\n", "from __future__ import annotations\nimport os, sys\n\nprint('\\n')\n"])
-
-
-@settings(deadline=None, max_examples=120)
-@given(st.data(), SOURCES, st.integers(1, 3))
-def test_random_wrappers_round_trip(data: st.DataObject, source: str, layers: int) -> None:
-    code = source
-    for _ in range(layers):
-        code = data.draw(wrapped(code))
-    assert opened(code) == Unpacked(source, "train_gpt.py (unpacked)", layers, "")
-
-
-@settings(deadline=None, max_examples=150)
-@given(st.sampled_from([*WRAPPERS.values()]), st.integers(0, 2**32))
-def test_damaged_wrappers_never_raise(code: str | bytes, seed: int) -> None:
-    data, source = bytearray(code if isinstance(code, bytes) else code.encode()), random.Random(seed)
-    for _ in range(source.randint(1, 6)):
-        place = source.randrange(len(data))
-        data[place : place + source.randint(0, 2)] = bytes(
-            source.choices(b"()[]{}'\"\\\n :,.=+x0%\xff", k=source.randint(0, 2))
-        )
-    found = readable_code(bytes(data))
-    assert isinstance(found.text, str)
-    assert all(line.isprintable() for line in found.finding.splitlines())
-
-
-@settings(deadline=None, max_examples=150)
-@given(st.binary(max_size=300))
-@example(b"")
-@example(b"\x00")
-@example(b"# coding: rot13\nprint(1)")
-@example(b"# coding: nonsense\nprint(1)")
-@example(b"return 1\nbreak\n")
-def test_any_bytes_are_answered(data: bytes) -> None:
-    assert readable_code(data).layers == 0
 
 
 # ---- Python source of others
