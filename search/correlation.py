@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from search.trials import TrialRow, TrialStatus
+from search.trials import TrialRow
 
 FEWEST_RANKED = 3  # recipes below which a rank correlation says nothing
 FEWEST_JUDGED = 6  # and below which its interval is so wide that it is no ground for a warning
@@ -83,8 +83,7 @@ def mean_scores(rows: Sequence[TrialRow]) -> dict[str, float]:
     """Mean measured val_bpb by recipe over its own runs, infeasible ones included: their score ranks as well as any."""
     scores: dict[str, list[float]] = {}
     for row in rows:
-        is_measured = row.status in {TrialStatus.FEASIBLE, TrialStatus.INFEASIBLE} and not row.is_copy
-        if row.val_bpb is not None and is_measured:
+        if row.val_bpb is not None and row.is_measured:
             scores.setdefault(row.attributes["recipe_hash"], []).append(row.val_bpb)
     return {key: sum(values) / len(values) for key, values in scores.items()}
 

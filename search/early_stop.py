@@ -23,7 +23,6 @@ from spaces.fields import recipe_hash
 from trainer.result import Failure, FailureKind
 
 ATTRIBUTE = "early_stop"  # of a trial, in the database
-MEASURED = frozenset({TrialStatus.FEASIBLE, TrialStatus.INFEASIBLE})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,7 +120,7 @@ class EarlyStop:
 
     def _judge(self, row: TrialRow, progress: float) -> StopDecision | None:
         rows = self._study.rows()
-        finished = [one for one in rows if one.status in MEASURED and not one.is_copy and "run_id" in one.attributes]
+        finished = [one for one in rows if one.is_measured and "run_id" in one.attributes]
         needed = bar(rows, self._rule.among, self._least_best)
         loss = mean_loss(read_curve(self._folder_of(row.attributes["run_id"])), progress)
         if len(finished) < self._rule.after_runs or needed is None or loss is None:
@@ -175,7 +174,7 @@ def bar(rows: Sequence[TrialRow], among: float, least: int) -> float | None:
         among: the best are this share of the runs that were measured or stopped,
         least: and at least so many.
     """
-    num_runs = sum(row.status in MEASURED or row.status is TrialStatus.STOPPED for row in rows if not row.is_copy)
+    num_runs = sum(row.is_measured or row.status is TrialStatus.STOPPED for row in rows if not row.is_copy)
     scores = sorted(row.attributes["val_bpb"] for row in rows if row.status is TrialStatus.FEASIBLE and not row.is_copy)
     place = max(math.ceil(among * num_runs - 1e-9), least)
     return scores[place - 1] if 0 < place <= len(scores) else None
@@ -193,7 +192,7 @@ def early_stop_status(rows: Sequence[TrialRow]) -> dict[str, Any]:
     measured rate of false stops. saved_gpu_seconds goes by what the measured runs took on average.
     """
     stopped = [row for row in rows if row.status is TrialStatus.STOPPED and not row.is_copy]
-    measured = [row for row in rows if row.status in MEASURED and not row.is_copy]
+    measured = [row for row in rows if row.is_measured]
     spared = [(row, decision) for row in measured if (decision := stored_decision(row)) is not None]
     reached = [row for row, decision in spared if (row.val_bpb or math.inf) <= decision.needed_val_bpb]
     each = fmean(row.gpu_seconds for row in measured) if measured else 0.0

@@ -6,8 +6,6 @@ from statistics import fmean
 
 from search.trials import TrialRow, TrialStatus
 
-MEASURED = frozenset({TrialStatus.FEASIBLE, TrialStatus.INFEASIBLE})
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entrant:
@@ -35,7 +33,7 @@ def entrants(rows: Sequence[TrialRow]) -> list[Entrant]:
     groups: dict[str, list[TrialRow]] = {}
     for row in rows:
         over = {name for name, violation in row.violations.items() if violation > 0}
-        if row.status in MEASURED and over <= {"artifact_bytes"} and not row.is_copy:
+        if row.is_measured and over <= {"artifact_bytes"}:
             groups.setdefault(row.attributes["recipe_hash"], []).append(row)
     found = [
         Entrant(

@@ -7,18 +7,15 @@ stops then should be told.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from search.encoding import Encoder
-from search.entrants import MEASURED
 from search.fallback import taking_part
 from search.joint_promotion import joint_posterior
 from search.spec import StudySpec
 from search.trials import TrialRow, TrialStatus
-from search.winner import Terms, standings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,34 +42,28 @@ class Expected:
 
 
 def expected_better(
-    spec: StudySpec, rungs: Mapping[str, Sequence[TrialRow]], terms: Mapping[str, Terms]
+    spec: StudySpec, rungs: Mapping[str, Sequence[TrialRow]], winner: TrialRow | None
 ) -> Expected | None:
     """The best of those that are expected to beat the winner by a standard deviation; None where there is none.
 
-    It takes the joint model, and a winner of a rung that has one before it.
+    It takes the joint model, and a rung before the winner's.
 
     Args:
         rungs: trials by rung.
-        terms: of each rung.
+        winner: the best run of the study's winner, if it has one.
     """
-    if spec.sampler_kind != "joint":
+    names = taking_part(rungs)
+    if spec.sampler_kind != "joint" or winner is None or winner.rung == names[0]:
         return None
-    for low, high in reversed(list(pairwise(taking_part(rungs)))):
-        if found := standings(rungs[high], terms[high]):
-            return _better(Encoder(spec.build_space()), rungs[low], rungs[high], found[0].row)
-    return None
-
-
-def _better(
-    encoder: Encoder, source: Sequence[TrialRow], target: Sequence[TrialRow], winner: TrialRow
-) -> Expected | None:
+    source, target = rungs[names[names.index(winner.rung) - 1]], rungs[winner.rung]
     ended = {row.attributes.get("recipe_hash") for row in target if not row.is_open}
     candidates = [
         row
-        for row in _measured(source)
-        if row.status is TrialStatus.FEASIBLE and row.params and row.attributes["recipe_hash"] not in ended
+        for row in source
+        if row.status is TrialStatus.FEASIBLE and not row.is_copy and row.params
+        if row.attributes["recipe_hash"] not in ended
     ]
-    posterior = joint_posterior(encoder, _measured(source), _measured(target), [*candidates, winner])
+    posterior = joint_posterior(Encoder(spec.build_space()), source, target, [*candidates, winner])
     if posterior is None or not candidates:
         return None
     cautious = posterior.means + posterior.sds
@@ -87,7 +78,3 @@ def _better(
         sd=float(posterior.sds[place]),
         is_due=row.attributes["recipe_hash"] in {one.attributes.get("recipe_hash") for one in target if one.is_open},
     )
-
-
-def _measured(rows: Sequence[TrialRow]) -> list[TrialRow]:
-    return [row for row in rows if row.status in MEASURED and not row.is_copy]

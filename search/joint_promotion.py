@@ -25,9 +25,10 @@ def joint_posterior(
     posterior could only come from elsewhere, and would not compare with the others'.
 
     Args:
-        source, target: measured runs; those outside the space tell nothing.
+        source, target: trials; those not measured, copies and those outside the space tell nothing.
     """
-    known = [(rung, row) for rung, rows in ((SOURCE, source), (TARGET, target)) for row in rows if row.params]
+    rungs = ((SOURCE, source), (TARGET, target))
+    known = [(rung, row) for rung, rows in rungs for row in rows if row.params and row.is_measured]
     has_dear = any(rung == TARGET for rung, _ in known)
     if not has_dear or len(known) > MOST_RUNS or not all(row.params for row in candidates):
         return None

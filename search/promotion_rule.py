@@ -22,7 +22,7 @@ import numpy as np
 from search.calibration import Posterior, Scores, calibrate, seed_noise
 from search.decision import Considered, Decision, Reason, reason_of
 from search.encoding import Encoder
-from search.entrants import MEASURED, Entrant, entrants
+from search.entrants import Entrant, entrants
 from search.joint_promotion import joint_posterior
 from search.likeness import family_of, similarity
 from search.trials import TrialRow, TrialStatus
@@ -171,8 +171,7 @@ def _first_within_cap(step: Step, free: Sequence[Entrant], order: Sequence[int])
 
 def _posterior(step: Step, free: Sequence[Entrant]) -> Posterior:
     """Of the scores that the free recipes would have in the target."""
-    source, target = _measured(step.source), _measured(step.target)
-    joint = step.encoder and joint_posterior(step.encoder, source, target, [one.row for one in free])
+    joint = step.encoder and joint_posterior(step.encoder, step.source, step.target, [one.row for one in free])
     return joint or _calibrated(step, free)
 
 
@@ -263,7 +262,3 @@ def _hashes(rows: Sequence[TrialRow]) -> set[str]:
 def _family(row: TrialRow) -> str:
     recipe = row.recipe
     return "" if recipe is None else family_of(recipe)
-
-
-def _measured(rows: Sequence[TrialRow]) -> list[TrialRow]:
-    return [row for row in rows if row.status in MEASURED and not row.is_copy]

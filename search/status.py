@@ -31,14 +31,16 @@ def study_status(
         runs: of the study.
         now: epoch seconds.
     """
-    names, first, terms = list(rungs), spec.rungs[0], terms_by_rung(spec, rungs)
-    expected = expected_better(spec, rungs, terms)
+    first = spec.rungs[0]
+    by_rung = [rung_status(name, rungs[name], terms) for name, terms in terms_by_rung(spec, rungs).items()]
+    best = best_of(by_rung)
+    expected = expected_better(spec, rungs, best and rungs[best[0]][best[1]["trial"]])
     first_left = max((first.trials or 0) - counted(rungs[first.name], first.seeds[0]), 0)
     return {
         "study": spec.name,
         "gpu_seconds": sum(run.gpu_seconds for run in runs),
         "spending": spending_status(spec, runs, first_left, now),
-        "rungs": [rung_status(name, rungs[name], terms[name]) for name in names],
+        "rungs": by_rung,
         "expected_better": None if expected is None else expected.facts(),
         "rank_correlations": [
             {"from": low, "to": high, **rank_correlation(rungs[low], rungs[high])}
@@ -116,12 +118,17 @@ def expected_line(study: str, expected: Mapping[str, Any]) -> str:
     return f"expected to be better: {named}, {score} in {expected['rung']}, where it has not been measured; {how}"
 
 
+def best_of(rungs: Sequence[Mapping[str, Any]]) -> tuple[str, Mapping[str, Any]] | None:
+    """The last rung that measured a feasible recipe, and its best one."""
+    return next(((rung["rung"], rung["best"]) for rung in reversed(rungs) if rung["best"] is not None), None)
+
+
 def winner_lines(rungs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The recipe to submit: of the last rung that measured one."""
-    best = [(rung["rung"], rung["best"]) for rung in rungs if rung["best"] is not None]
-    if not best:
+    best = best_of(rungs)
+    if best is None:
         return []
-    rung, one = best[-1]
+    rung, one = best
     winner = one["winner"]
     unsure = "" if winner["fits"] > SURE else f"; its other seeds keep the bytes with one of {winner['fits']:.0%}"
     seeds = "1 seed" if winner["seeds"] == 1 else f"{winner['seeds']} seeds"

@@ -30,6 +30,7 @@ class TrialStatus(StrEnum):
 
 
 OPEN_STATUSES = frozenset({TrialStatus.QUEUED, TrialStatus.RUNNING})
+MEASURED_STATUSES = frozenset({TrialStatus.FEASIBLE, TrialStatus.INFEASIBLE})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +58,11 @@ class TrialRow:
     def is_open(self) -> bool:
         """True while a result can still come."""
         return self.status in OPEN_STATUSES
+
+    @property
+    def is_measured(self) -> bool:
+        """True where a run of its own came to a result, within the limits or not."""
+        return self.status in MEASURED_STATUSES and not self.is_copy
 
     @property
     def recipe(self) -> Recipe | None:

@@ -145,8 +145,9 @@ class Game:
         rows_of = {name: self.rows(name) for name in (PROXY, DEAR)}
         terms = terms_by_rung(self.spec, rows_of)
         found = standings(rows_of[DEAR], terms[DEAR]) or standings(rows_of[PROXY], terms[PROXY])
-        expected = expected_better(self.spec, rows_of, terms) if self.names_expected else None
-        named = expected or (found[0] if found else None)
+        best = found[0] if found else None
+        expected = expected_better(self.spec, rows_of, best.row) if best and self.names_expected else None
+        named = expected or best
         return values_of(named.row.recipe) if named and named.row.recipe else None
 
     def rows(self, rung: str) -> list[TrialRow]:

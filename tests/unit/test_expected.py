@@ -11,6 +11,7 @@ from search.expected import Expected, expected_better
 from search.spec import StudySpec
 from search.status import expected_line, terms_by_rung
 from search.trials import TrialRow, TrialStatus
+from search.winner import standings
 
 SPEC = make_spec()
 # Beside those at the lower rate: few layers and many, which say what the higher rate does.
@@ -24,7 +25,8 @@ def expected(
     proxies: Sequence[TrialRow] = PROXIES, dears: Sequence[TrialRow] = MEASURED, spec: StudySpec = SPEC
 ) -> Expected | None:
     rungs = {"proxy": proxies, "full": dears}
-    return expected_better(spec, rungs, terms_by_rung(spec, rungs))
+    found = standings(dears, terms_by_rung(spec, rungs)["full"])
+    return expected_better(spec, rungs, found[0].row if found else None)
 
 
 def test_what_is_like_the_best_dear_runs_but_better_is_told_with_how_to_run_it() -> None:
