@@ -13,6 +13,7 @@ from search.decision import Reason, reason_of
 from search.ledger import Ledger, RunRecord
 from search.promote import best_feasible
 from search.spec import RungSpec, StudySpec
+from search.spec_rungs import steady_before
 from search.study import RungStudy
 from search.trials import RUN_TOKENS, TrialRow
 from trainer.result import Failure, FailureKind, Measurement
@@ -40,8 +41,8 @@ class DearStop:
         self._behind_bpb = spec.promotion.stop_behind
         self._rung = rung
         self._study = study
-        before = [one for one in spec.rungs[: spec.rungs.index(rung)] if not one.fallback][-1]
-        is_alike = (rung.accelerator, rung.set) == (before.accelerator, before.set)
+        before = steady_before(spec.rungs, spec.rungs.index(rung))
+        is_alike = before is not None and (rung.accelerator, rung.set) == (before.accelerator, before.set)
         self._source = source if is_alike else None  # other machines, batches or sequences have other speeds
         self._ledger = ledger
         self._judged_at: dict[int, float] = {}  # progress by trial number

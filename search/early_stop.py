@@ -17,6 +17,7 @@ from search.curve_model import CurveModel, fit_curve_model
 from search.curves import Curve, checkpoint_before, mean_loss, read_curve
 from search.spec import RungSpec, StudySpec
 from search.spec_parts import EarlyStopSpec
+from search.spec_rungs import steady_after
 from search.study import RungStudy
 from search.trials import TrialRow, TrialStatus
 from spaces.fields import recipe_hash
@@ -158,7 +159,7 @@ def early_stop_of(spec: StudySpec, rung: RungSpec, study: RungStudy, runs_folder
     return EarlyStop(
         spec.early_stop,
         study,
-        least_best=next((later.promote or 1 for later in spec.rungs[1:] if not later.fallback), 1),
+        least_best=later.promote or 1 if (later := steady_after(spec.rungs, 0)) else 1,
         protected={recipe_hash(recipe) for recipe in (spec.base_recipe(), *spec.queued_recipes())},
         first_seed=rung.seeds[0],
         folder_of=lambda run_id: runs_folder / spec.name / rung.name / run_id,

@@ -25,6 +25,7 @@ from search.sampler_joint import with_joint_model
 from search.sampler_prior import with_prior
 from search.services import Brake, Services
 from search.spec import RungSpec, StudySpec
+from search.spec_rungs import steady_after, steady_before
 from search.spending import refuse_unaffordable
 from search.store import (
     check_definition,
@@ -104,7 +105,8 @@ class StudyLoop:
         names = [rung.name for rung in self._spec.rungs]
         if source.rung not in names[:-1]:
             raise SpecError(f"promote: rung must have a rung after it, got {source.rung} of {', '.join(names)}")
-        target = next(rung for rung in self._spec.rungs[names.index(source.rung) + 1 :] if not rung.fallback)
+        target = steady_after(self._spec.rungs, names.index(source.rung))
+        assert target is not None, "the last rung is no fallback"
         with self._driving():
             self._define()
             study = self._rung_study(target)
@@ -140,8 +142,9 @@ class StudyLoop:
     def _run_rungs(self, names: list[str]) -> LoopResult:
         rungs = [rung for rung in self._spec.rungs if rung.name in names]
         loops: list[RungLoop] = []
-        for rung in rungs:
-            source = next((one.study for one in reversed(loops) if not one.rung.fallback), None)
+        for index, rung in enumerate(rungs):
+            before = steady_before(rungs, index)
+            source = loops[rungs.index(before)].study if before else None
             loops.append(RungLoop(self._spec, rung, self._study_to_run(rung), self._services, self._brake, source))
         promotions = [self._promotion(loops, index) for index in range(len(loops))]
         ladder = Ladder(loops, promotions, self._services, self._brake, self._keep)

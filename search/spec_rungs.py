@@ -137,6 +137,16 @@ def check_rungs(rungs: Sequence[RungSpec], limits: Limits, base: Recipe, searche
         raise problem(f"{message}, got {', '.join(rungs[-1].set)}", "rungs", len(rungs) - 1, "set")
 
 
+def steady_before(rungs: Sequence[RungSpec], index: int) -> RungSpec | None:
+    """The nearest rung before a place that always runs."""
+    return next((rung for rung in reversed(rungs[:index]) if not rung.fallback), None)
+
+
+def steady_after(rungs: Sequence[RungSpec], index: int) -> RungSpec | None:
+    """The nearest rung after a place that always runs."""
+    return next((rung for rung in rungs[index + 1 :] if not rung.fallback), None)
+
+
 def _check_source(rungs: Sequence[RungSpec], index: int) -> None:
     """The first rung says how many trials it proposes, each later one how many it takes from the one before."""
     rung, is_first = rungs[index], index == 0
@@ -147,7 +157,8 @@ def _check_source(rungs: Sequence[RungSpec], index: int) -> None:
     if getattr(rung, wanted) is None:
         raise problem(f"must be given for {which}, got nothing", "rungs", index, wanted)
     if not is_first:
-        before = rungs[index - 2 if rungs[index - 1].fallback and index > 1 else index - 1]
+        before = steady_before(rungs, index)
+        assert before is not None, "the first rung is no fallback"
         available = before.trials or before.promote or 0
         if (rung.promote or 0) > available:
             message = f"must be at most the {available} trials of rung {before.name}, got {rung.promote}"
