@@ -51,5 +51,5 @@ def url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger.open(f"sqlite:///{tmp_path / 'caddie.db'}")
+def ledger(url: str) -> Ledger:
+    return Ledger.open(url)

@@ -2,14 +2,12 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from simulation import FakeRunner, Machine, World, make_spec, measured_by_recipe
-from simulation import measurement as measured
+from simulation import FakeRunner, Machine, World, make_spec, measured_by_recipe, measurement
 
 from search.run import Run
 from search.services import Brake
@@ -33,7 +31,7 @@ def misled(run: Run, values: Mapping[str, Any]) -> Measurement | Failure:
     if run.run_id.split("-")[1] != "proxy":
         return measured_by_recipe(run, values)
     chance = hashlib.sha256(str(sorted(values.items())).encode()).digest()[0] / 255
-    return replace(measured(), val_bpb=1.5 + chance, artifact_bytes=100_000 * values["num_layers"])
+    return measurement(val_bpb=1.5 + chance, artifact_bytes=100_000 * values["num_layers"])
 
 
 def status_of(machine: Machine) -> dict[str, Any]:

@@ -36,11 +36,6 @@ def record(run_id: str = "run-1", **changes: Any) -> RunRecord:
     return replace(plain, **changes)
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger.open(f"sqlite:///{tmp_path / 'caddie.db'}")
-
-
 def test_a_record_reads_back_as_it_was_written(ledger: Ledger) -> None:
     written = record(progress={"step": 3}, outcome=measurement(), state=RunState.FINISHED, started_at=1.5)
     ledger.insert(written)

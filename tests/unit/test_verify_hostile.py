@@ -11,9 +11,7 @@ import pytest
 from hostile_folders import CODE, LOG, READ, REFUSED, edit_json, many_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic_runs import make_claim
 
-from search.export.folder import export
 from search.verify.check import verify
 from search.verify.finding import MAX_SHOWN_CHARS, Finding, Severity
 from search.verify.folder import LIMITS, Limits, UnreadableError, entries, log_lines, read_bytes, read_text
@@ -34,17 +32,6 @@ COUNTS = {
     "bomb in a bomb": 48 << 20,
     "bomb of source": 4 << 20,
 }
-
-
-@pytest.fixture(scope="module")
-def valid(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("exported")
-    return export(make_claim(folder), folder / "out", with_weights=True)
-
-
-@pytest.fixture
-def folder(valid: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(valid, tmp_path / "out"))
 
 
 @contextmanager
@@ -164,17 +151,19 @@ KEYS = st.sampled_from(
 @settings(deadline=None, max_examples=60)
 @given(st.dictionaries(KEYS, VALUES, min_size=1, max_size=4))
 def test_any_values_are_answered(
-    valid: Path, tmp_path_factory: pytest.TempPathFactory, values: dict[str, object]
+    exported: Path, tmp_path_factory: pytest.TempPathFactory, values: dict[str, object]
 ) -> None:
-    folder = Path(shutil.copytree(valid, tmp_path_factory.mktemp("any") / "out"))
+    folder = Path(shutil.copytree(exported, tmp_path_factory.mktemp("any") / "out"))
     edit_json(folder, **values)
     assert all(finding.message for finding in verify(folder))
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.binary(max_size=400), st.sampled_from([LOG, CODE, "README.md", "submission.json", "requirements.txt"]))
-def test_any_bytes_are_answered(valid: Path, tmp_path_factory: pytest.TempPathFactory, data: bytes, name: str) -> None:
-    folder = Path(shutil.copytree(valid, tmp_path_factory.mktemp("any") / "out"))
+def test_any_bytes_are_answered(
+    exported: Path, tmp_path_factory: pytest.TempPathFactory, data: bytes, name: str
+) -> None:
+    folder = Path(shutil.copytree(exported, tmp_path_factory.mktemp("any") / "out"))
     (folder / name).write_bytes(data)
     assert all(finding.message for finding in verify(folder))
 
