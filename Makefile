@@ -44,7 +44,8 @@ check: .venv/.dev ## formatting, lint, types
 
 test: .venv/.dev ## everything that must pass
 	@# A file is one worker's: its fixtures are made once. In order: the long ones, of tests/integration, come first.
-	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder -m "not gpu"
+	@# One worker more than there are cores: many tests wait for processes that start.
+	$(BIN)/pytest -n $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder -m "not gpu"
 
 test-gpu: ## on a machine with a CUDA device, in its own environment
 	python3 -m pytest -m gpu tests/gpu

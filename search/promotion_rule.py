@@ -120,7 +120,7 @@ def num_anchors(slots: int, named: int, wanted: int | None) -> int:
 
 
 def _anchor(step: Step, candidates: Sequence[Entrant]) -> Decision | None:
-    """The next named recipe to run at both budgets: of as spread a quality as there are slots, the best one first."""
+    """The next named recipe to run at both budgets: the best one first, the worst one last, evenly spread between."""
     named = [row for row in step.source if row.attributes.get("recipe_hash") in step.named and not row.is_copy]
     present = {row.attributes["recipe_hash"] for row in named}
     if any(row.is_open for row in named) or not (present >= step.named or step.is_source_finished):
@@ -130,7 +130,7 @@ def _anchor(step: Step, candidates: Sequence[Entrant]) -> Decision | None:
     if len(_hashes([row for row in step.target if reason_of(row) is Reason.ANCHOR])) >= count:
         return None  # also where another prediction of bytes would now choose others
     taken = _hashes(step.target)
-    spread = [ranked[place * len(ranked) // count] for place in range(count)]
+    spread = [ranked[place * (len(ranked) - 1) // max(count - 1, 1)] for place in range(count)]
     return next((_decide(step, one, Reason.ANCHOR) for one in spread if one.recipe_hash not in taken), None)
 
 

@@ -105,7 +105,7 @@ def test_the_same_rows_give_the_same_answer() -> None:
     assert len({decisions[3].source.number for decisions in draws}) > 1, "and other studies draw others"
 
 
-def test_named_recipes_of_spread_quality_come_first() -> None:
+def test_the_best_and_the_worst_named_recipe_come_first() -> None:
     source = proxies(16)[:4]
     named = frozenset(one.attributes["recipe_hash"] for one in source)
     waiting = [*source[:3], replace(source[3], status=TrialStatus.RUNNING)]
@@ -116,7 +116,7 @@ def test_named_recipes_of_spread_quality_come_first() -> None:
     ranked = sorted(source, key=lambda one: one.attributes["val_bpb"])
     assert [(one.reason, one.source.number) for one in decisions] == [
         (Reason.ANCHOR, ranked[0].number),
-        (Reason.ANCHOR, ranked[2].number),
+        (Reason.ANCHOR, ranked[3].number),
     ]
 
 
