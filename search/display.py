@@ -15,6 +15,7 @@ from rich.text import Text
 
 from search.promote import best_feasible
 from search.promotion_rule import num_runs
+from search.rung_table import short
 from search.spec import StudySpec
 from search.trials import TrialRow, TrialStatus
 from trainer.config import Budget
@@ -157,7 +158,7 @@ def describe_budget(budget: Budget, changes: Mapping[str, Any]) -> str:
     """How much of a recipe a run is, and what it changes in it, in a few words."""
     length = f"{budget.train_tokens:,} tokens" if budget.train_tokens else f"{budget.train_seconds:g} s"
     gpus = "" if budget.world_size == 1 else f" on {budget.world_size} GPUs"
-    return ", ".join([length + gpus, *(f"{path} {value}" for path, value in changes.items())])
+    return ", ".join([length + gpus, *(f"{path} {short(value)}" for path, value in changes.items())])
 
 
 def describe_trial(row: TrialRow) -> str:

@@ -1,5 +1,6 @@
 """The best recipes of a rung side by side: what status and run print, a column for each, in 80 characters."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -82,5 +83,7 @@ def differing_fields(fields: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def short(value: Any) -> str:
-    """A value of a param in few characters."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    """A value of a field in few characters, else as a study file has it."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return value if isinstance(value, str) else json.dumps(value)
