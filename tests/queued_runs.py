@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from made_records import made_record
 
-from search.ledger import Ledger, RunRecord
+from search.ledger import Ledger
 from search.run import Run
 
 
@@ -28,13 +29,8 @@ def queue(ledger: Ledger, folder: Path, program: str, **changes: Any) -> Run:
     )
     run = replace(run, **changes)
     ledger.insert(
-        RunRecord(
-            run_id=run.run_id,
-            study="s",
-            rung="proxy",
-            trial_number=0,
-            recipe_hash="h",
-            code_sha256="c",
+        made_record(
+            run.run_id,
             seed=7,
             folder=str(folder),
             world_size=run.world_size,

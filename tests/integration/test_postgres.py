@@ -10,6 +10,7 @@ import optuna
 import pytest
 import sqlalchemy as sa
 from commands import caddie, place_quickstart
+from made_records import made_record
 from postgres_server import PostgresServer
 from simulation import Machine, failure, make_spec, measurement
 
@@ -24,13 +25,9 @@ from trainer.result import FailureKind
 
 def record(run_id: str) -> RunRecord:
     """A queued run whose every number is at home in a wide column only."""
-    return RunRecord(
-        run_id=run_id,
-        study="study",
-        rung="proxy",
+    return made_record(
+        run_id,
         trial_number=3,
-        recipe_hash="h" * 16,
-        code_sha256="c" * 64,
         seed=2**31 - 1,
         folder="/runs/" + "long/" * 60 + run_id,
         world_size=8,

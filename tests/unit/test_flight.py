@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from made_records import made_record
 
 from search.flight import Flight, Patience
 from search.launch import Timing
@@ -30,21 +31,7 @@ def flight() -> Flight:
 
 
 def record(state: RunState, lease_expires_at: float = 0.0) -> RunRecord:
-    return RunRecord(
-        run_id="r",
-        study="s",
-        rung="proxy",
-        trial_number=0,
-        recipe_hash="h",
-        code_sha256="c",
-        seed=1,
-        state=state,
-        host="node7",
-        folder="r",
-        world_size=1,
-        queued_at=0.0,
-        lease_expires_at=lease_expires_at,
-    )
+    return made_record("r", state=state, host="node7", lease_expires_at=lease_expires_at)
 
 
 def test_a_run_that_beats_is_alive_until_long_after_its_deadline(flight: Flight) -> None:

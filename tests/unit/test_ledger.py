@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_records import made_record
 from simulation import failure, measurement
 
 from search.database import shown
@@ -20,20 +21,8 @@ from trainer.result import Failure, FailureKind
 
 
 def record(run_id: str = "run-1", **changes: Any) -> RunRecord:
-    plain = RunRecord(
-        run_id=run_id,
-        study="study",
-        rung="proxy",
-        trial_number=3,
-        recipe_hash="h" * 16,
-        code_sha256="c" * 64,
-        seed=1337,
-        folder="/runs/run-1",
-        world_size=8,
-        queued_at=1_762_000_000.123456,
-        lease_expires_at=1_762_000_600.0,
-    )
-    return replace(plain, **changes)
+    times = {"queued_at": 1_762_000_000.123456, "lease_expires_at": 1_762_000_600.0}
+    return made_record(run_id, **{"trial_number": 3, "world_size": 8, **times, **changes})
 
 
 def test_a_record_reads_back_as_it_was_written(ledger: Ledger) -> None:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import optuna
 import pytest
+from made_records import made_record
 from scripted_studies import DIVERGED, Script, machine, one_rung, statuses
 from simulation import FakeRunner, World, make_spec, measurement
 
 from search.errors import RunnerError, SpecError
-from search.ledger import RunRecord
 from search.promote import best_feasible
 from search.services import Brake
 from search.store import study_names
@@ -68,20 +68,7 @@ def test_a_run_gets_what_it_needs_and_leaves_what_the_dashboard_shows(tmp_path: 
 
 def test_a_run_id_that_the_ledger_has_is_not_used_again_in_an_empty_runs_folder(tmp_path: Path) -> None:
     sim = machine(tmp_path, rungs=one_rung(1))
-    record = RunRecord(
-        run_id="sim-proxy-0000-1",
-        study="sim",
-        rung="proxy",
-        trial_number=0,
-        recipe_hash="r",
-        code_sha256="c",
-        seed=1337,
-        folder="gone",
-        world_size=1,
-        queued_at=0.0,
-        lease_expires_at=0.0,
-    )
-    sim.ledger.insert(record)
+    sim.ledger.insert(made_record("sim-proxy-0000-1", study="sim", folder="gone"))
     sim.run()
     assert [run.run_id for run in sim.world.submitted] == ["sim-proxy-0000-2"]
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_records import made_record
 from simulation import Machine, World, failure, make_spec, measurement
 
 from search.errors import SpecError
@@ -38,25 +39,17 @@ def run(rung: str = "proxy", start: float | None = 0.0, seconds: float | None = 
     begun = None if start is None else NOW - 10 * HOUR + start * HOUR
     ended = None if seconds is None or begun is None else begun + seconds
     values: dict[str, Any] = {
-        "run_id": "r",
         "study": "sim",
         "rung": rung,
-        "trial_number": 0,
-        "recipe_hash": "h",
-        "code_sha256": "c",
-        "seed": 1,
-        "folder": "r",
-        "world_size": 1,
         "num_gpus": 1.0,
         "state": RunState.QUEUED if begun is None else RunState.RUNNING if ended is None else RunState.FINISHED,
-        "queued_at": 0.0,
         "started_at": begun,
         "finished_at": ended,
         "lease_expires_at": NOW + 60,
         "gpu_seconds": 0.0 if ended is None else seconds,
         "outcome": None if ended is None else measurement(),
     }
-    return RunRecord(**(values | changes))
+    return made_record(**(values | changes))
 
 
 def spending(spec: StudySpec, *records: RunRecord) -> Spending:
