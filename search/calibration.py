@@ -61,11 +61,13 @@ class Posterior:
     Attributes:
         sds: standard deviations.
         slope: posterior mean of b; None where another model speaks (search.joint_promotion).
+        is_calibrated: whether a dear score was there to go by; without one, means are on the scale of the proxies.
     """
 
     means: Array
     sds: Array
     slope: float | None = None
+    is_calibrated: bool = True
 
     @property
     def lower_bounds(self) -> Array:
@@ -124,6 +126,7 @@ def calibrate(scores: Scores, proxy_noise: float, dear_noise: float) -> Posterio
         means=means,
         sds=np.sqrt(np.maximum(second - means**2, 0.0)),
         slope=float(weights @ np.array([fit.slope for fit in fits])),
+        is_calibrated=bool(len(seen)),
     )
 
 

@@ -146,7 +146,7 @@ def _next_recipe(step: Step, candidates: Sequence[Entrant], used: int) -> Decisi
     free = [one for one in better if one.recipe_hash not in taken] or free
     posterior = _posterior(step, free)
     lowest = sorted(range(len(free)), key=lambda place: posterior.lower_bounds[place])
-    considered = [_considered(step, one, posterior, place) for place, one in enumerate(free)]
+    considered = [_considered(one, posterior, place) for place, one in enumerate(free)]
     if used % RANDOM_EVERY == RANDOM_EVERY - 1:
         place, reason = random.Random(f"{step.draw}/{used}").randrange(len(free)), Reason.RANDOM
     else:
@@ -246,9 +246,8 @@ def _decide(
     )
 
 
-def _considered(step: Step, one: Entrant, posterior: Posterior, place: int) -> Considered:
-    """With what is expected of it, which before the first dear run is only an order, on the scale of the proxies."""
-    if not any(row.is_measured for row in step.target):
+def _considered(one: Entrant, posterior: Posterior, place: int) -> Considered:
+    if not posterior.is_calibrated:  # an order, and no scores
         return Considered(trial=one.name)
     return Considered(trial=one.name, mean=float(posterior.means[place]), sd=float(posterior.sds[place]))
 

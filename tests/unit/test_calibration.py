@@ -27,11 +27,13 @@ def test_without_a_dear_run_the_proxies_rank() -> None:
     posterior = calibrate(scores(proxies, np.full(4, np.nan)), NOISE, NOISE)
     assert np.argsort(posterior.lower_bounds).tolist() == np.argsort(proxies).tolist()
     assert min(posterior.sds) > 0.3, "how far apart the rungs are is not known"
+    assert not posterior.is_calibrated
 
 
 def test_one_dear_run_tells_the_offset() -> None:
     proxies = np.array([1.3, 1.2, 1.4])
     posterior = calibrate(scores(proxies, np.array([1.1, np.nan, np.nan])), NOISE, NOISE)
+    assert posterior.is_calibrated
     assert posterior.means[1] == pytest.approx(1.1 - 0.08, abs=0.01)
     assert posterior.sds[0] < 0.01 < posterior.sds[1] < 0.2
 

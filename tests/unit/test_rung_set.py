@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from made_trials import made_row
 from simulation import FakeRunner, Machine, World, failure, make_spec, measured_by_recipe, measurement
+from small_study import load
 
 from search.errors import SpecError
 from search.export.claim import Entry
@@ -19,7 +20,7 @@ from search.services import Brake
 from search.size import predicted_weight_bytes
 from search.size_correction import pairs_of
 from search.solve_margin import prediction_errors
-from search.spec import StudySpec, definition_differences, load_spec
+from search.spec import definition_differences
 from search.trials import TrialRow, TrialStatus
 from spaces.fields import get_value, recipe_hash, recipe_to_dict, set_values
 from trainer.config import Budget, Recipe
@@ -191,12 +192,6 @@ rungs:
     promote: 2
 """
 AFTER = "    trials: 10"
-
-
-def load(folder: Path, text: str) -> StudySpec:
-    path = folder / "study.yaml"
-    path.write_text(text)
-    return load_spec(path)
 
 
 MISTAKES = [
