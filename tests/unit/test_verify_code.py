@@ -5,13 +5,10 @@ from typing import Any
 
 import pytest
 from broken_folders import edit, edit_json, problems, refused_by, rules, with_code
-from synthetic_runs import make_claim, make_run
 
-from search.bundle import bundle, pack
-from search.export.folder import export
+from search.bundle import pack
 from search.verify.check import verify
 from search.verify.finding import Finding, Severity, is_valid
-from trainer.config import Budget, Recipe
 
 
 def broken_code(folder: Path, code: str, *, is_packed: bool = True) -> list[Finding]:
@@ -131,9 +128,3 @@ def test_requirement_left_out_is_reviewed(tmp_path: Path) -> None:
     assert rules(findings, Severity.REVIEW) == ["requirements"]
     (out / "requirements.txt").write_text("# torch\nFlash-Attn>=4  # kernels\n")
     assert [finding.message.split(",")[0] for finding in problems(out)] == ["expected torch"]
-
-
-def test_real_trainer_passes_the_static_checks(tmp_path: Path) -> None:
-    made = bundle(Recipe(), Budget(train_seconds=600.0, world_size=8))
-    runs = [make_run(tmp_path / f"run{seed}", seed, made.packed) for seed in (1, 2, 3)]
-    assert problems(export(make_claim(tmp_path, *runs, source=made.source), tmp_path / "out")) == []

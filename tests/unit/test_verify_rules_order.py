@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
-from small_submissions import SCORED, TRAINED, refused, reviewed
+from small_submissions import PATHS, SCORED, TRAINED, refused, reviewed
 
 ADAPT = """
 optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
@@ -54,6 +54,57 @@ def test_scores_before_updates(tmp_path: Path, code: str) -> None:
 @pytest.mark.parametrize("code", DISORDERED)
 def test_updates_before_scores(tmp_path: Path, code: str) -> None:
     assert refused(tmp_path, SCORED + code) == ["ttt-order"]
+
+
+KERNEL = """
+import triton
+import triton.language as tl
+
+EPS = 2.0**-23
+
+
+@triton.jit
+def gain_kernel(x, mean, y, gain, eps, size: tl.constexpr):
+    place = tl.arange(0, size)
+    tl.store(y + place, tl.load(x + place) * tl.load(gain) + eps)
+
+
+"""
+LAUNCH = """
+        y = torch.empty_like(x)
+        parts = [one.contiguous() for one in (x, x)]
+        gain_kernel[(1,)](*(*parts, y, self.gain, EPS), 64)
+        q = self.mix(y)
+"""
+
+
+def with_kernel(body: str = "") -> str:
+    """The small trainer with a gain that is never trained, applied by a kernel, which may do more."""
+    code = PATHS.replace("class Net", KERNEL.replace("+ eps)", f"+ eps){body}") + "class Net")
+    code = code.replace("        q = self.mix(x)\n", LAUNCH.removeprefix("\n"))
+    code = code.replace("super().__init__()\n", "super().__init__()\n        self.gain = torch.ones(1)\n")
+    return SCORED.replace(PATHS, code)
+
+
+def test_a_kernel_that_only_reads_an_argument(tmp_path: Path) -> None:
+    for code in ORDERED:
+        assert refused(tmp_path, with_kernel() + code) == []
+    assert refused(tmp_path, with_kernel() + DISORDERED[0]) == ["ttt-order"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "\n    tl.store(gain, tl.load(x))",
+        "\n    there = gain\n    tl.store(there, tl.load(x))",
+        "\n    keep(gain, x)",
+        "\n    tl.load(keep(gain, x) + place)",
+        "\n    tl.atomic_add(gain, tl.load(x))",
+    ],
+)
+def test_a_kernel_that_may_write_to_an_argument(tmp_path: Path, body: str) -> None:
+    """Each chunk's tokens are then in what scores the next."""
+    assert "ttt-order" in refused(tmp_path, with_kernel(body) + ORDERED[0])
 
 
 SLOT = """

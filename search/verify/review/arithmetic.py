@@ -10,6 +10,20 @@ from search.verify.review.marks import Flag, Key, Marks, Part, Plus, Site, Turn
 from search.verify.review.trace import Kind
 from search.verify.review.values import Items, Value, marks_of, ref
 
+MAX_BITS = 4_096  # of a power
+
+
+def power(base: float, exponent: float) -> float:
+    """A power of moderate size.
+
+    Raises:
+        OverflowError: it may be longer than that, or is not real.
+    """
+    if abs(exponent) * max(1, int(abs(base)).bit_length()) > MAX_BITS or (base < 0 and exponent != int(exponent)):
+        raise OverflowError
+    return base**exponent
+
+
 FOLD: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -17,6 +31,7 @@ FOLD: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
+    ast.Pow: power,
 }
 LN2 = math.log(2)
 EXACT = (LN2, 1 / LN2, 1.0, -1.0, 0.0)

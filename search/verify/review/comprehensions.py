@@ -3,7 +3,7 @@
 import ast
 
 from search.verify.review.assign import assign
-from search.verify.review.containers import elements
+from search.verify.review.containers import elements, is_written_out
 from search.verify.review.machine import Machine, truth
 from search.verify.review.marks import Flag
 from search.verify.review.values import (
@@ -16,6 +16,7 @@ from search.verify.review.values import (
 )
 
 MAX_PAIRS = 64
+MAX_EXACT_ITEMS = 8
 
 
 def comprehension(
@@ -25,7 +26,7 @@ def comprehension(
     inside = Scope(scope, owner=scope.owner)
     inside.globals_ = {}
     pairs: list[tuple[Value, Value]] = []
-    follow_generators(machine, node, list(node.generators), inside, pairs)
+    is_exact = follow_generators(machine, node, list(node.generators), inside, pairs)
     if isinstance(node, ast.DictComp):
         made = Table({})
         for key, value in pairs:
@@ -35,7 +36,7 @@ def comprehension(
             else:
                 made.rest = join(made.rest, value)
         return ref(made)
-    return ref(Items([value for _, value in pairs], is_exact=False))
+    return ref(Items([value for _, value in pairs], is_exact and isinstance(node, ast.ListComp)))
 
 
 def follow_generators(
@@ -44,25 +45,28 @@ def follow_generators(
     generators: list[ast.comprehension],
     scope: Scope,
     pairs: list[tuple[Value, Value]],
-) -> None:
-    """The items of a comprehension from its outermost generator inwards."""
+) -> bool:
+    """The items of a comprehension from its outermost generator inwards; whether these are all of them, in order."""
     if len(pairs) > MAX_PAIRS:
-        return
+        return False
     if not generators:
         if isinstance(node, ast.DictComp):
             pairs.append((machine.evaluate(node.key, scope), machine.evaluate(node.value, scope)))
         else:
             pairs.append((Value(), machine.evaluate(node.elt, scope)))
-        return
+        return True
     first, rest = generators[0], generators[1:]
-    items = elements(machine, machine.evaluate(first.iter, scope), scope)
-    for item in items if len(items) <= 8 else [join(*items)]:
+    source = machine.evaluate(first.iter, scope)
+    items = elements(machine, source, scope)
+    is_exact = is_written_out(source) and not first.ifs and len(items) <= MAX_EXACT_ITEMS
+    for item in items if len(items) <= MAX_EXACT_ITEMS else [join(*items)]:
         kept = item
         for test in first.ifs:
             kept = filtered(test, first.target, kept)
         assign(machine, first.target, kept, scope)
         if all(truth(machine.evaluate(test, scope)) is not False for test in first.ifs):
-            follow_generators(machine, node, rest, scope, pairs)
+            is_exact &= follow_generators(machine, node, rest, scope, pairs)
+    return is_exact
 
 
 def filtered(test: ast.expr, target: ast.expr, item: Value) -> Value:

@@ -40,6 +40,12 @@ def elements(machine: Machine, value: Value, scope: Scope) -> list[Value]:
     return [Value(marks_of(value), tuple(value.texts))]
 
 
+def is_written_out(value: Value) -> bool:
+    """Whether a value is one list, tuple or set whose items are known one by one."""
+    one = value.refs[0] if len(value.refs) == 1 else None
+    return isinstance(one, Items) and one.is_exact
+
+
 def iterated(machine: Machine, value: Value, one: Instance, scope: Scope) -> list[Value]:
     """What iterating over an object of the script's own class gives."""
     method = one.cls.find("__iter__")

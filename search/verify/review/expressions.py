@@ -9,7 +9,7 @@ from search.verify.review.arithmetic import binary, comparison
 from search.verify.review.assign import assign
 from search.verify.review.attributes import attribute
 from search.verify.review.comprehensions import comprehension
-from search.verify.review.containers import elements
+from search.verify.review.containers import elements, is_written_out
 from search.verify.review.machine import Call, Machine, settings_off, truth
 from search.verify.review.marks import NO_MARKS, Flag
 from search.verify.review.reports import format_spec_event
@@ -135,7 +135,7 @@ def sequence(machine: Machine, nodes: list[ast.expr], scope: Scope) -> Value:
     for node in nodes[:MAX_LITERAL]:
         value = machine.evaluate(node, scope)
         if isinstance(node, ast.Starred):
-            made.is_exact = False
+            made.is_exact &= is_written_out(value)
             for one in elements(machine, value, scope):
                 made.append(one)
         else:
@@ -172,9 +172,11 @@ def call_value(machine: Machine, node: ast.Call, scope: Scope) -> Value:
     else:
         callee, name = machine.evaluate(node.func, scope), node.func.id if isinstance(node.func, ast.Name) else ""
     args: list[Value] = []
+    has_known_places = True
     for one in node.args:
         value = machine.evaluate(one, scope)
         args += elements(machine, value, scope) if isinstance(one, ast.Starred) else [value]
+        has_known_places &= not isinstance(one, ast.Starred) or is_written_out(value)
     keywords: dict[str, Value] = {}
     for one in node.keywords:
         value = machine.evaluate(one.value, scope)
@@ -186,7 +188,9 @@ def call_value(machine: Machine, node: ast.Call, scope: Scope) -> Value:
                 if isinstance(thing, Table):
                     keywords.update({str(key): item for key, item in thing.entries.items()})
     machine.line = node.lineno
-    return machine.invoke(Call(node, name, callee, receiver, args, keywords, scope))
+    call = Call(node, name, callee, receiver, args, keywords, scope)
+    call.has_known_places = has_known_places
+    return machine.invoke(call)
 
 
 def boolean(machine: Machine, node: ast.BoolOp, scope: Scope) -> Value:

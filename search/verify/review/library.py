@@ -6,6 +6,7 @@ import re
 from search.verify.review.builtin_calls import BUILTINS
 from search.verify.review.calls import invoke_own
 from search.verify.review.file_calls import FILES
+from search.verify.review.kernels import is_kernel, read_places
 from search.verify.review.machine import Call, Machine
 from search.verify.review.marks import Flag, Shift, State
 from search.verify.review.methods import call_method
@@ -130,20 +131,10 @@ def literal_texts(value: Value) -> list[str]:
 
 
 def spread(call: Call) -> None:
-    """Of a call that is a statement of its own: it may write any argument into any other, as a kernel does."""
+    """Of a kernel's call: it may write any argument into any other that it does not only read."""
     if call.name in QUIET or not is_kernel(call):
         return
-    marks = all_marks(call.values)
-    for value in call.args:
-        if not value.consts and not value.refs:
+    marks, read = all_marks(call.values), read_places(call)
+    for place, value in enumerate(call.args):
+        if place not in read and not value.consts and not value.refs:
             value.add(marks)
-
-
-def is_kernel(call: Call) -> bool:
-    """Whether a call is one of something indexed, as a kernel and its grid are, or of an own operator."""
-    node = call.node
-    if node is None:
-        return False
-    return isinstance(node.func, ast.Subscript) or (
-        isinstance(node.func, ast.Attribute) and ast.unparse(node.func).startswith("torch.ops.")
-    )

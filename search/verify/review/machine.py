@@ -9,7 +9,7 @@ from search.verify.review.marks import NO_MARKS, Flag, Mark, Marks, Turn
 from search.verify.review.trace import Event, Kind, Trace
 from search.verify.review.values import Class, Function, Instance, Items, Scope, Thing, Value, const, join
 
-MAX_STEPS = 1_000_000
+MAX_STEPS = 2_000_000
 MAX_CALLS = 40
 MAX_SAME_CALLS = 2
 
@@ -40,6 +40,7 @@ class Call:
         name: the last part of what is called, as written.
         receiver: of a method.
         is_statement: nothing takes its result.
+        has_known_places: args are at their places; none came out of a starred value of unknown length.
     """
 
     node: ast.Call | None
@@ -50,6 +51,7 @@ class Call:
     keywords: dict[str, Value]
     scope: Scope
     is_statement: bool = False
+    has_known_places: bool = True
 
     def get(self, place: int, *names: str) -> Value | None:
         """An argument by place or name."""
