@@ -29,7 +29,7 @@ TILE_STAGES = 3
 
 
 @jit
-def activation_of(hidden, slope, KEEPS_H: constexpr):  # noqa: D103
+def activation_of(hidden, slope, KEEPS_H: constexpr) -> Any:  # noqa: D103
     wide = hidden.to(tl.float32)
     if KEEPS_H:
         active = tl.where(wide > 0, wide, slope * wide)
@@ -39,7 +39,7 @@ def activation_of(hidden, slope, KEEPS_H: constexpr):  # noqa: D103
 
 
 @jit
-def derivative_of(kept, slope, KEEPS_H: constexpr):  # noqa: D103
+def derivative_of(kept, slope, KEEPS_H: constexpr) -> Any:  # noqa: D103
     value = kept.to(tl.float32)
     if KEEPS_H:
         return 2.0 * tl.where(value > 0, value, slope * slope * value)

@@ -6,7 +6,7 @@ L2 once for 128 columns, weights once for a program. Shapes are those of trainer
 """
 
 # What Gluon gives its functions is known to Gluon alone.
-# ruff: noqa: ANN001, ANN201, D103, SIM108, SIM113
+# ruff: noqa: ANN001, D103, SIM108, SIM113
 # pyright: reportMissingImports=false, reportMissingParameterType=false, reportUnknownParameterType=false
 # pyright: reportCallIssue=false, reportIndexIssue=false, reportArgumentType=false, reportGeneralTypeIssues=false
 # pyright: reportInvalidTypeForm=false, reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
@@ -63,14 +63,14 @@ def load_inputs(x, w, x_parts, w_parts, full, empty, w_ready, num_n, num_m, IS_B
 
 
 @gluon_jit
-def activate(hidden, slope):
+def activate(hidden, slope) -> Any:
     wide = hidden.to(gl.float32)
     active = gl.where(wide > 0, wide, slope * wide)
     return (active * active).to(hidden.dtype)
 
 
 @gluon_jit
-def derive(kept, slope, KEEPS_H: constexpr):
+def derive(kept, slope, KEEPS_H: constexpr) -> Any:
     value = kept.to(gl.float32)
     if KEEPS_H:
         derivative = 2.0 * gl.where(value > 0, value, slope * slope * value)
@@ -80,7 +80,7 @@ def derive(kept, slope, KEEPS_H: constexpr):
 
 
 @gluon_jit
-def multiply_tile(x_parts, w_parts, full, empty, step, BM: constexpr, IS_BACK: constexpr):
+def multiply_tile(x_parts, w_parts, full, empty, step, BM: constexpr, IS_BACK: constexpr) -> Any:
     STAGES: constexpr = x_parts.shape[0]
     STEPS: constexpr = w_parts.shape[0]
     BN: constexpr = w_parts.shape[2] if IS_BACK else w_parts.shape[1]
@@ -146,7 +146,7 @@ def take_turns(
 
 
 @gluon_jit
-def new_barriers(COUNT: constexpr):
+def new_barriers(COUNT: constexpr) -> Any:
     barriers = gl.allocate_shared_memory(gl.int64, [COUNT, 1], mbarrier.MBarrierLayout())
     for i in gl.static_range(COUNT):
         mbarrier.init(barriers.index(i), count=1)
