@@ -10,8 +10,9 @@ from typing import Any
 
 from search.curves import checkpoint_before, mean_loss, read_curve
 from search.decision import Reason, reason_of
-from search.ledger import Ledger, RunRecord
+from search.ledger import Ledger
 from search.promote import best_feasible
+from search.run_record import RunRecord
 from search.spec import RungSpec, StudySpec
 from search.spec_rungs import steady_before
 from search.study import RungStudy

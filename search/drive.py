@@ -19,12 +19,13 @@ from search.display import Display
 from search.errors import RunnerError, SpecError
 from search.late_runner import LateRunner
 from search.launch import execute
-from search.ledger import LEASE_SECONDS, Ledger, RunRecord
+from search.ledger import LEASE_SECONDS, Ledger
 from search.loop import LoopResult, StudyLoop
 from search.preflight import check_data
 from search.promote import trial_to_promote
 from search.reconcile import this_process
 from search.run import Finished, Run
+from search.run_record import RunRecord
 from search.services import Brake, Services
 from search.size_correction import predicted_in_study
 from search.spec import StudySpec

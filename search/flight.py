@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from search.launch import TIMING, Timing
-from search.ledger import RunRecord, RunState
 from search.run import Run
+from search.run_record import RunRecord, RunState
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

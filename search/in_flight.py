@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from search.ledger import RunRecord
 from search.reconcile import end_lost
 from search.run import Finished, Progress
+from search.run_record import RunRecord
 from search.services import Brake, Services
 from trainer.result import Failure, FailureKind
 
@@ -102,7 +102,7 @@ class InFlight:
     def _end(self, run_id: str, failure: Failure) -> None:
         """Record a run's end; its worker learns it from its next heartbeat at the latest, and watch settles it."""
         now = self._services.clock()
-        held = self._services.ledger.get(run_id).held_seconds(now)
+        held = self._services.ledger.held_seconds(run_id, now)
         self._services.ledger.finish(run_id, failure, held, now)
 
     def _settle(self, record: RunRecord) -> None:

@@ -94,22 +94,16 @@ def execute(run: Run, inherited: Mapping[str, str], timing: Timing = TIMING, rep
     ledger = Ledger.open(run.storage_url)
     try:
         started_at = time.time()
-        if not ledger.start(
-            run.run_id, socket.gethostname(), os.getpid(), _device(run), started_at, timing.lease_seconds
-        ):
+        host, gpus = socket.gethostname(), inherited.get("CUDA_VISIBLE_DEVICES", "")
+        if not ledger.start(run.run_id, host, os.getpid(), _device(run), started_at, timing.lease_seconds, gpus):
             return _given_up(ledger, run)
         try:
             outcome = _outcome(run, inherited, _Contact(ledger, run.run_id, timing, report))
         except KeyboardInterrupt:
             outcome = Failure(kind=FailureKind.CANCELLED, message="cancelled from the keyboard")
-        return _record(ledger, run, outcome, held_seconds(run, time.time() - started_at))
+        return _record(ledger, run, outcome, started_at)
     finally:
         ledger.close()
-
-
-def held_seconds(run: Run, seconds: float) -> float:
-    """GPU-seconds of a run that took so many seconds; processes count where there are no GPUs."""
-    return max(seconds, 0.0) * (run.num_gpus or run.world_size)
 
 
 class EventTail:
@@ -239,11 +233,13 @@ def _last_output(path: Path) -> str:
     return "\n".join(line.strip() for line in lines if line.strip())
 
 
-def _record(ledger: Ledger, run: Run, outcome: Measurement | Failure, gpu_seconds: float) -> Finished:
+def _record(ledger: Ledger, run: Run, outcome: Measurement | Failure, started_at: float) -> Finished:
     """Finish the run in the ledger, with its log's hash. Where someone did before, theirs is the outcome."""
-    log_sha256 = _log_sha256(run.folder)
+    log_sha256, now = _log_sha256(run.folder), time.time()
+    gpu_seconds = max(now - started_at, 0.0) * (run.num_gpus or run.world_size)  # where the ledger cannot tell better
     for delay in (*FINISH_RETRY_SECONDS, None):
         try:
+            gpu_seconds = ledger.held_seconds(run.run_id, now)
             if not ledger.finish(run.run_id, outcome, gpu_seconds, time.time(), log_sha256):
                 return _given_up(ledger, run)
             break

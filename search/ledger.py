@@ -7,8 +7,7 @@ PostgreSQL alike, with several processes writing.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from enum import StrEnum
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from sqlalchemy.exc import IntegrityError
 
 from search.database import answering, open_engine, resolve_url, shown
 from search.errors import StoreError
+from search.run_record import OPEN_STATES, RunRecord, RunState
 from trainer.result import Failure, FailureKind, Measurement, outcome_from_dict, outcome_to_dict
 
 LEASE_SECONDS = 120.0  # a run or driver not heard of for this long is lost; also absorbs clocks that differ by seconds
@@ -28,71 +28,7 @@ START_SECONDS = 600.0  # a submitted run that has not started by then is lost
 MIGRATIONS = Path(__file__).parent / "migrations"
 VERSION_TABLE = "caddie_alembic_version"
 _LOCK = 0xCADD1E  # any number that no other program locks in this database
-
-
-class RunState(StrEnum):
-    """Where an execution stands. The last three are final."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    FINISHED = "finished"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def is_final(self) -> bool:
-        """True where the row never changes again."""
-        return self not in OPEN_STATES
-
-
-OPEN_STATES = (RunState.QUEUED, RunState.RUNNING)
 _OPEN_VALUES = tuple(state.value for state in OPEN_STATES)  # psycopg would write an enum's name
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunRecord:
-    """One execution of a trial. Times are epoch seconds.
-
-    Attributes:
-        attempt: 1, or 2 where it repeats a trial that the machine made fail.
-        code_sha256: of the packed train_gpt.py that runs.
-        lease_expires_at: an open run is lost when this has passed; heartbeats move it on.
-        num_gpus: GPUs it holds, whole ones or a share of one; 0 on a machine without.
-        gpu_seconds: seconds held times GPUs (times processes without GPUs); 0 until the run has ended.
-        progress: latest heartbeat: phase, step, progress, train_loss, tokens_per_second.
-        outcome: None until the run has ended.
-        log_sha256: of its log as the launcher found it at the run's end; "" where it saw none.
-    """
-
-    run_id: str
-    study: str
-    rung: str
-    trial_number: int
-    attempt: int = 1
-    recipe_hash: str
-    code_sha256: str
-    seed: int
-    state: RunState = RunState.QUEUED
-    host: str = ""
-    device: str = ""
-    pid: int = 0
-    folder: str
-    world_size: int
-    num_gpus: float = 0.0
-    queued_at: float
-    started_at: float | None = None
-    finished_at: float | None = None
-    lease_expires_at: float
-    gpu_seconds: float = 0.0
-    progress: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    outcome: Measurement | Failure | None = None
-    log_sha256: str = ""
-
-    def held_seconds(self, end: float) -> float:
-        """GPU-seconds that it held from its start to a time; 0 where it has not started."""
-        if self.started_at is None:
-            return 0.0
-        return max(end - self.started_at, 0.0) * (self.num_gpus or self.world_size)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,7 +77,16 @@ class Ledger:
         }
         self._execute(sa.insert(_runs).values(values))
 
-    def start(self, run_id: str, host: str, pid: int, device: str, now: float, lease: float = LEASE_SECONDS) -> bool:
+    def start(
+        self,
+        run_id: str,
+        host: str,
+        pid: int,
+        device: str,
+        now: float,
+        lease: float = LEASE_SECONDS,
+        gpus: str = "",
+    ) -> bool:
         """Mark a queued run as running here. False: it was cancelled or given up meanwhile, and must not run."""
         is_queued = (_runs.c.run_id == run_id) & (_runs.c.state == RunState.QUEUED.value)
         return self._execute(
@@ -152,6 +97,7 @@ class Ledger:
                 host=host,
                 pid=pid,
                 device=device,
+                gpus=gpus,
                 started_at=now,
                 lease_expires_at=now + lease,
             )
@@ -191,6 +137,12 @@ class Ledger:
         if not rows:
             raise StoreError(f"storage {shown(self.url)}: expected a run {run_id}, got none of that name")
         return rows[0]
+
+    def held_seconds(self, run_id: str, end: float) -> float:
+        """GPU-seconds that a run held from its start to a time, beside all runs that were on its GPU."""
+        record = self.get(run_id)
+        beside = self._select((_runs.c.host == record.host) & (_runs.c.gpus == record.gpus)) if record.may_share else []
+        return record.held_seconds(end, beside)
 
     def has(self, run_id: str) -> bool:
         """Whether there is such a run."""

@@ -10,8 +10,9 @@ from pathlib import Path
 import psutil
 
 from search.errors import RunnerError
-from search.ledger import LEASE_SECONDS, Driver, Ledger, RunRecord, RunState
+from search.ledger import LEASE_SECONDS, Driver, Ledger
 from search.run import read_outcome
+from search.run_record import RunRecord, RunState
 from search.trials import TrialRow, TrialStatus
 from trainer.result import Failure, FailureKind, Measurement
 
@@ -89,7 +90,8 @@ def end_lost(ledger: Ledger, record: RunRecord, now: float) -> RunRecord:
     last_sign = min(record.lease_expires_at - LEASE_SECONDS, now)
     where = f" on {record.host}" if record.host else ""
     lost = Failure(kind=FailureKind.MACHINE, message=f"no sign of life from its worker{where}")
-    ledger.finish(record.run_id, _left_result(Path(record.folder)) or lost, record.held_seconds(last_sign), now)
+    held = ledger.held_seconds(record.run_id, last_sign)
+    ledger.finish(record.run_id, _left_result(Path(record.folder)) or lost, held, now)
     return ledger.get(record.run_id)
 
 

@@ -12,11 +12,12 @@ from search.cluster import TURNS_PER_GPU
 from search.dear_stop import DearStop
 from search.early_stop import early_stop_of
 from search.in_flight import InFlight
-from search.ledger import START_SECONDS, RunRecord
+from search.ledger import START_SECONDS
 from search.plan import MAX_ATTEMPTS, attempt_of, counted, is_settled, retries_due, seeds_due
 from search.proposals import Proposal, Proposals, Unrun
 from search.reconcile import left_over
 from search.run import CODE_FILE, Run
+from search.run_record import RunRecord
 from search.services import Brake, Services
 from search.spec import RungSpec, StudySpec
 from search.spending import Spending

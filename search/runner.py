@@ -27,7 +27,7 @@ from search.cluster import (
 )
 from search.errors import RunnerError, StoreError
 from search.flight import PATIENCE, Flight, Patience
-from search.launch import execute_on_worker, held_seconds
+from search.launch import execute_on_worker
 from search.ledger import Ledger
 from search.run import Finished, Progress, Run
 from trainer.result import Failure, FailureKind, Measurement
@@ -204,7 +204,7 @@ class RayRunner:
         """
         run, now = flight.run, time.time()
         if gpu_seconds is None:
-            gpu_seconds = held_seconds(run, now - (self._ledger.get(run.run_id).started_at or now))
+            gpu_seconds = self._ledger.held_seconds(run.run_id, now)
         if not self._ledger.finish(run.run_id, outcome, gpu_seconds, now):
             record = self._ledger.get(run.run_id)
             outcome, gpu_seconds = record.outcome or outcome, record.gpu_seconds

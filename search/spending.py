@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from search.errors import SpecError
-from search.ledger import RunRecord
 from search.promotion_rule import num_runs
+from search.run_record import RunRecord
 from search.spec import RungSpec, StudySpec
 from trainer.result import Failure, FailureKind, Measurement
 
@@ -207,11 +207,10 @@ class Spending:
         )
 
     def _taken_seconds(self, one: RunRecord) -> float:
-        return one.gpu_seconds if one.state.is_final else one.held_seconds(self._end(one))
+        return one.gpu_seconds if one.state.is_final else one.held_seconds(self._end(one), self._records)
 
     def _end(self, one: RunRecord) -> float:
-        """When it ended; of one under way now, or when it was last heard of for sure."""
-        return min(self._now, one.lease_expires_at) if one.finished_at is None else one.finished_at
+        return one.end_at(self._now)
 
     def _lanes(self, rung: RungSpec) -> int:
         """How many runs of a rung fit on what the study's runs held at most at a time."""

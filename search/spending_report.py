@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from search.ledger import RunRecord
+from search.run_record import RunRecord
 from search.spec import StudySpec
 from search.spending import ROUNDING, Spending, word
 

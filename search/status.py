@@ -10,9 +10,9 @@ from search.decision import ATTRIBUTE
 from search.early_stop import describe_early_stop, early_stop_status
 from search.expected import expected_better
 from search.fallback import taking_part
-from search.ledger import RunRecord, RunState
 from search.plan import counted
 from search.promote import pareto_front
+from search.run_record import RunRecord, RunState
 from search.spec import StudySpec
 from search.spending_report import describe_spending, spending_status
 from search.trials import TrialRow

@@ -8,8 +8,9 @@ from queued_runs import wait_for
 from simulation import measurement
 
 from search.launch import Timing, execute
-from search.ledger import Ledger, RunState
+from search.ledger import Ledger
 from search.run import Run
+from search.run_record import RunState
 from trainer.result import Failure, FailureKind, outcome_to_dict
 
 QUICK = Timing(poll_seconds=0.1, lease_seconds=30.0, teardown_seconds=0.5)

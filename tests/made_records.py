@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from search.ledger import RunRecord
+from search.run_record import RunRecord
 
 
 def made_record(run_id: str = "run-1", **changes: Any) -> RunRecord:

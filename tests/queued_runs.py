@@ -34,6 +34,7 @@ def queue(ledger: Ledger, folder: Path, program: str, **changes: Any) -> Run:
             seed=7,
             folder=str(folder),
             world_size=run.world_size,
+            num_gpus=run.num_gpus,
             queued_at=time.time(),
             lease_expires_at=time.time() + 600,
         )

@@ -16,7 +16,8 @@ from simulation import Machine, failure, make_spec, measurement
 
 from search.dashboard import ShownStorage, application
 from search.errors import SpecError, StoreError
-from search.ledger import Driver, Ledger, RunRecord, RunState
+from search.ledger import Driver, Ledger
+from search.run_record import RunRecord, RunState
 from search.services import Brake
 from search.store import check_definition, open_storage, study_names
 from search.trials import TrialStatus

@@ -23,7 +23,8 @@ import sentencepiece as spm
 from commands import caddie, place_quickstart
 
 from search.data_check import piece_bytes
-from search.ledger import Ledger, RunState
+from search.ledger import Ledger
+from search.run_record import RunState
 from search.shards import list_shards, read_shard
 
 TRIALS = 4

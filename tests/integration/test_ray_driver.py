@@ -9,7 +9,8 @@ from pathlib import Path
 from queued_runs import is_gone, queue, wait_for
 from ray_bench import HANG, WAIT, started
 
-from search.ledger import Ledger, RunState
+from search.ledger import Ledger
+from search.run_record import RunState
 
 DRIVER = """
 import os, signal, sys

@@ -13,8 +13,9 @@ from ray_bench import FINISH, HANG, MACHINE, MEASUREMENT, PATIENCE, WAIT, Bench,
 
 from search.cluster import TURN_SHARE, TURNS_PER_GPU
 from search.errors import RunnerError
-from search.ledger import Ledger, RunState
+from search.ledger import Ledger
 from search.run import Finished, Progress
+from search.run_record import RunState
 from search.runner import RayRunner
 from trainer.result import FailureKind
 

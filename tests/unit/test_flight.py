@@ -7,8 +7,8 @@ from made_records import made_record
 
 from search.flight import Flight, Patience
 from search.launch import Timing
-from search.ledger import RunRecord, RunState
 from search.run import Run
+from search.run_record import RunRecord, RunState
 
 PATIENCE = Patience(
     deadline_grace_seconds=10.0, settle_seconds=5.0, unplaceable_seconds=60.0, launch=Timing(lease_seconds=30.0)

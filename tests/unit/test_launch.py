@@ -14,7 +14,8 @@ from launched_runs import HANG, MEASUREMENT, QUICK, WRITE_RESULT, failure_of, pi
 from queued_runs import is_gone, queue, wait_for
 
 from search.launch import execute
-from search.ledger import Ledger, RunState
+from search.ledger import Ledger
+from search.run_record import RunState
 from trainer.result import Failure, FailureKind, outcome_to_dict
 
 # -- runs that end by themselves

@@ -14,8 +14,9 @@ from launched_runs import HANG, HANG_ALONE, MEASUREMENT, QUICK, WRITE_RESULT, fa
 from queued_runs import is_gone, queue, wait_for
 
 from search.launch import execute
-from search.ledger import Ledger, RunState
+from search.ledger import Ledger
 from search.run import Run
+from search.run_record import RunState
 from trainer.result import Failure, FailureKind
 
 # -- runs that are killed

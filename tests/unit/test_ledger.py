@@ -3,7 +3,6 @@
 import sqlite3
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ from simulation import failure, measurement
 
 from search.database import shown
 from search.errors import StoreError
-from search.ledger import Driver, Ledger, RunRecord, RunState
+from search.ledger import Driver, Ledger
+from search.run_record import RunRecord, RunState
 from search.store import open_storage
 from trainer.result import Failure, FailureKind
 
@@ -232,11 +232,11 @@ def test_runs_of_an_older_version_are_kept_without_what_it_did_not_know(tmp_path
     ledger.insert(record())
     ledger.close()
     with sqlite3.connect(path) as connection:
-        for column in ("log_sha256", "num_gpus"):
+        for column in ("log_sha256", "num_gpus", "gpus"):
             connection.execute(f"ALTER TABLE caddie_runs DROP COLUMN {column}")
         connection.execute("UPDATE caddie_alembic_version SET version_num = '0001'")
     again = Ledger.open(f"sqlite:///{path}")
-    assert again.get("run-1") == record(log_sha256="", num_gpus=0.0)
+    assert again.get("run-1") == record(log_sha256="", num_gpus=0.0, gpus="")
     again.start("run-1", "host", 17, "H100", 100.0)
     assert again.finish("run-1", measurement(), 240.0, 400.0, "a" * 64)
     assert again.get("run-1").log_sha256 == "a" * 64
@@ -244,11 +244,3 @@ def test_runs_of_an_older_version_are_kept_without_what_it_did_not_know(tmp_path
 
 def test_shown_hides_the_password() -> None:
     assert shown("postgresql+psycopg://caddie:secret@host/db") == "postgresql+psycopg://caddie:***@host/db"
-
-
-@pytest.mark.parametrize(("num_gpus", "held"), [(0.0, 80.0), (0.25, 2.5), (8.0, 80.0)])
-def test_a_run_holds_its_gpus_or_without_any_its_processes(num_gpus: float, held: float) -> None:
-    running = record(num_gpus=num_gpus, started_at=100.0)
-    assert running.held_seconds(110.0) == held
-    assert running.held_seconds(90.0) == 0.0
-    assert replace(running, started_at=None).held_seconds(110.0) == 0.0

@@ -10,8 +10,9 @@ from optuna.storages import RDBStorage
 from simulation import FakeRunner, Machine, World, make_spec, recipe_text, step_workers
 
 from search.database import engine_options
-from search.ledger import LEASE_SECONDS, Ledger, RunState
+from search.ledger import LEASE_SECONDS, Ledger
 from search.run import Run
+from search.run_record import RunState
 from search.trials import TrialRow, TrialStatus
 
 # All steps take twenty minutes; when this was written each passed, with workers dying or surviving in turn.

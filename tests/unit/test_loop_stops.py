@@ -8,8 +8,9 @@ from scripted_studies import MACHINE, Script, machine, one_rung, statuses
 from simulation import FakeRunner, World, write_outputs
 
 from search.errors import RunnerError
-from search.ledger import LEASE_SECONDS, Driver, RunState
+from search.ledger import LEASE_SECONDS, Driver
 from search.plan import counted
+from search.run_record import RunState
 from search.services import Brake
 
 

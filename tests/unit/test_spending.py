@@ -8,7 +8,7 @@ from made_records import made_record
 from simulation import Machine, World, failure, make_spec, measurement
 
 from search.errors import SpecError
-from search.ledger import RunRecord, RunState
+from search.run_record import RunRecord, RunState
 from search.spec import StudySpec
 from search.spending import OVERHEAD_SECONDS, Amount, Spending, refuse_unaffordable
 from search.spending_report import describe_spending, spending_status
