@@ -16,9 +16,9 @@ ACCELERATOR_SHARE = 0.001  # of a kind's 1.0 on each node: naming a kind limits 
 # Runs on one GPU take turns: one trains or scores, another compresses its weights, a third starts and compiles.
 TURNS_PER_GPU = 3
 TURN_SHARE = 0.33  # of the GPU's time that is theirs
-# Ray puts a share onto the fullest GPU that has room for it, and would leave others idle. Two leading shares never fit
-# onto one GPU, so the first runs spread out and only further ones join them.
-LEADING_SHARE, FOLLOWING_SHARE = 0.51, 0.24
+# Ray puts a share onto the fullest GPU that has room for it, and would leave others idle. So each run that takes turns
+# asks for the largest of these that some GPU lacks: beside the ones before it none fits onto a GPU twice.
+SEATS = (0.51, 0.30, 0.19)
 ROUNDING = 1e-6  # shares of 0.001 add up inexactly
 
 

@@ -37,12 +37,12 @@ class Flight:
     Attributes:
         task: what executes it, for its owner.
         progress: as last reported.
-        is_leading: whether it is the one run of its GPU that no other of this kind fits beside.
+        num_gpus: what Ray was asked for, which says of runs that take turns where there is room.
     """
 
     run: Run
     task: Any
-    is_leading: bool = False
+    num_gpus: float = 0.0
     is_running: bool = False
     progress: Mapping[str, Any] = field(default_factory=dict[str, Any])
     _lease_expires_at: float = 0.0  # compared with itself only, so the clocks of hosts may differ

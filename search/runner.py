@@ -5,6 +5,7 @@ Ray's word that a task has ended is taken, its silence is not: leases and deadli
 """
 
 import logging
+import math
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -16,9 +17,8 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from search.cluster import (
-    FOLLOWING_SHARE,
-    LEADING_SHARE,
     LOCAL_ADDRESS,
+    SEATS,
     TURN_SHARE,
     Need,
     Resources,
@@ -99,24 +99,27 @@ class RayRunner:
             return slots
         # Others may use the cluster too. Their share is known as a sum over nodes only.
         queued = [_asked_of_ray(flight) for flight in self._flights.values() if not flight.is_running]
-        further = replace(self._need, num_gpus=_share_of(self._need, is_leading=False))
+        further = replace(self._need, num_gpus=SEATS[-1]) if self._need.is_shared else self._need
         return min(slots, count_slots([ray.available_resources()], queued, further))
 
     def submit(self, run: Run) -> None:
         """Start a queued run and return at once; never retries by itself."""
         run = replace(run, folder=run.folder.absolute())
         need = Need.of(run)
-        is_leading = need.is_shared and self._has_gpu_without_leader(need)
-        share = _share_of(need, is_leading)
+        num_gpus = self._free_seat(need) if need.is_shared else need.num_gpus
         task = self._task.options(
-            name=run.run_id, num_cpus=need.num_cpus, num_gpus=share, accelerator_type=need.accelerator
+            name=run.run_id, num_cpus=need.num_cpus, num_gpus=num_gpus, accelerator_type=need.accelerator
         )
-        self._flights[run.run_id] = Flight(run, task.remote(run, self._patience.launch), is_leading)
+        self._flights[run.run_id] = Flight(run, task.remote(run, self._patience.launch), num_gpus)
 
-    def _has_gpu_without_leader(self, need: Need) -> bool:
-        whole = replace(need, num_gpus=1)
-        held = [whole for flight in self._flights.values() if flight.is_leading]
-        return count_slots(_nodes(), held, whole) > 0
+    def _free_seat(self, need: Need) -> float:
+        """The largest share that some GPU lacks, of those that runs of whole GPUs leave."""
+        nodes, kinds = _nodes(), {None, need.accelerator}
+        taken = [flight.num_gpus for flight in self._flights.values() if flight.run.accelerator in kinds]
+        whole = [replace(need, num_gpus=math.ceil(share)) for share in taken if share >= 1]
+        one = replace(need, num_gpus=1)
+        free = (seat for seat in SEATS if count_slots(nodes, [*whole, *[one] * taken.count(seat)], one) > 0)
+        return next(free, SEATS[-1])
 
     def wait(self, timeout_seconds: float) -> Sequence[Progress | Finished]:
         """Reports that came in, waiting at most timeout_seconds for the first; none at once when nothing runs.
@@ -230,15 +233,7 @@ def _connect(address: str, machine: Mapping[str, Any]) -> None:
 
 def _asked_of_ray(flight: Flight) -> Need:
     """What Ray was asked to keep for a run."""
-    need = Need.of(flight.run)
-    return replace(need, num_gpus=_share_of(need, flight.is_leading))
-
-
-def _share_of(need: Need, is_leading: bool) -> float:
-    """GPUs that Ray is asked for."""
-    if not need.is_shared:
-        return need.num_gpus
-    return LEADING_SHARE if is_leading else FOLLOWING_SHARE
+    return replace(Need.of(flight.run), num_gpus=flight.num_gpus)
 
 
 def _nodes() -> list[Resources]:

@@ -14,7 +14,7 @@ from ray_bench import FINISH, HANG, MACHINE, MEASUREMENT, PATIENCE, WAIT, Bench,
 from search.cluster import TURN_SHARE, TURNS_PER_GPU
 from search.errors import RunnerError
 from search.ledger import Ledger
-from search.run import Finished, Progress
+from search.run import Finished, Progress, Run
 from search.run_record import RunState
 from search.runner import RayRunner
 from trainer.result import FailureKind
@@ -199,20 +199,30 @@ def test_slots_count_what_still_fits(bench: Bench) -> None:
     assert runner.free_slots == 1
 
 
-def test_runs_that_take_turns_spread_over_the_gpus_first(bench: Bench) -> None:
-    """And each set of three locks one file, which the other GPU's runs do not."""
+def test_runs_that_take_turns_spread_over_the_gpus(bench: Bench) -> None:
+    """However many there are, and so do those that take the places of others. Each GPU's lock one file of their own."""
     bench.runner.prepare("proxy", 1, None)
-    runs = [bench.submit(f"turn{n}", WAIT, num_gpus=TURN_SHARE) for n in range(2)]
-    wait_for(lambda: all(bench.ledger.get(run.run_id).state is RunState.RUNNING for run in runs))
-    runs += [bench.submit(f"turn{n}", WAIT, num_gpus=TURN_SHARE) for n in range(2, 6)]
-    assert bench.runner.free_slots == 0
-    wait_for(lambda: all(bench.ledger.get(run.run_id).state is RunState.RUNNING for run in runs))
-    for run in runs:
+    runs: list[Run] = []
+
+    def gpus() -> list[str]:
+        wait_for(lambda: all(bench.ledger.get(run.run_id).state is RunState.RUNNING for run in runs))
+        return sorted(bench.ledger.get(run.run_id).gpus for run in runs)
+
+    def end(run: Run) -> dict[str, str]:
         (run.folder / "go").touch()
-    bench.finish(*runs)
-    environments = [json.loads((run.folder / "environment.json").read_text()) for run in runs]
-    assert {one["CUDA_VISIBLE_DEVICES"] for one in environments[:2]} == {"0", "1"}
-    assert sorted(one["CUDA_VISIBLE_DEVICES"] for one in environments) == ["0"] * 3 + ["1"] * 3
+        bench.finish(run)
+        runs.remove(run)
+        environment: dict[str, str] = json.loads((run.folder / "environment.json").read_text())
+        return environment
+
+    for pairs in (1, 2, 3):
+        runs += [bench.submit(f"turn{pairs}{n}", WAIT, num_gpus=TURN_SHARE) for n in range(2)]
+        assert gpus() == ["0"] * pairs + ["1"] * pairs
+    assert bench.runner.free_slots == 0
+    environments = [end(run) for run in [run for run in runs if bench.ledger.get(run.run_id).gpus == "1"][:2]]
+    runs += [bench.submit(f"again{n}", WAIT, num_gpus=TURN_SHARE) for n in range(2)]
+    assert gpus() == ["0"] * 3 + ["1"] * 3
+    environments += [end(run) for run in list(runs)]
     assert len({(one["CUDA_VISIBLE_DEVICES"], one["TURN_FILE"]) for one in environments}) == 2
 
 
