@@ -14,6 +14,16 @@ LEARN = "net(rows[:-1], rows[1:]).backward(); optimizer.step(); optimizer.zero_g
 SCORE = "nats += net(rows[:-1], rows[1:]).item() * 64"
 CHUNKS = "for start in range(0, len(tokens) - 1, 64):\n    rows = tokens[start : start + 65]\n"
 REPORT = "report(nats / len(tokens), tokens)\n"
+
+
+def numbered(scored: str, learned: str) -> str:
+    """Chunks by number: the places that are scored in a turn, then those that are trained on."""
+    turn = (
+        f"    end = (i + 1) * 64\n    rows = tokens[{scored}]\n    {SCORE}\n    rows = tokens[{learned}]\n    {LEARN}\n"
+    )
+    return f"{ADAPT}for i in range(len(tokens) // 64):\n{turn}{REPORT}"
+
+
 ORDERED = [
     f"{ADAPT}{CHUNKS}    {SCORE}\n    {LEARN}\n{REPORT}",
     f"{ADAPT}{CHUNKS}    {SCORE}\n    for epoch in range(3):\n        {LEARN}\n{REPORT}",
@@ -30,6 +40,9 @@ ORDERED = [
         f"    {LEARN}\n    at += 64\n{REPORT}"
     ),
     f"score(net, tokens)\n{ADAPT}{CHUNKS}    {SCORE}\n    {LEARN}\n{REPORT}",
+    numbered("i * 64 : end + 1", "i * 64 : (i + 1) * 64 + 1"),
+    numbered("i * 64 : end + 1", "end - 64 : end + 1"),
+    numbered("max(0, end - 256) : end + 1", "i * 64 : end + 1"),
 ]
 DISORDERED = [
     f"{ADAPT}{CHUNKS}    {LEARN}\n    {SCORE}\n{REPORT}",
@@ -43,6 +56,8 @@ DISORDERED = [
         f"{ADAPT}{CHUNKS}    for step in range(3):\n        loss = net(rows[:-1], rows[1:])\n"
         f"        loss.backward()\n        optimizer.step()\n    nats += loss.item() * 64\n{REPORT}"
     ),
+    numbered("i * 64 : end + 1", "end : end + 65"),
+    numbered("i * 64 : end + 1", "(i + 1) * 64 : (i + 2) * 64 + 1"),
 ]
 
 

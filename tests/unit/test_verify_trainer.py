@@ -24,6 +24,7 @@ RECIPES = {
 SCORING = "scorer.add_windows(record, scorer.share(windows_of_chunk(scorer, chunk, chunk_tokens)), scorer.stride)\n"
 TRAINING = "trainer.step(ids_RL, targets_RL, config.lr * cosine_rate(chunk, num_trained))\n"
 CHUNK = "tokens_T[chunk * chunk_tokens : (chunk + 1) * chunk_tokens + 1]"
+NEXT_CHUNK = "tokens_T[(chunk + 1) * chunk_tokens : (chunk + 2) * chunk_tokens + 1]"
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -35,8 +36,8 @@ def test_real_trainer_passes_the_static_checks(tmp_path: Path, name: str) -> Non
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [(SCORING, "pass\n"), (CHUNK, "tokens_T")],
-    ids=["trains_first", "trains_on_all"],
+    [(SCORING, "pass\n"), (CHUNK, "tokens_T"), (CHUNK, NEXT_CHUNK)],
+    ids=["trains_first", "trains_on_all", "trains_on_the_next"],
 )
 def test_real_trainer_that_adapts_too_early_is_refused(tmp_path: Path, old: str, new: str) -> None:
     source = bundle(RECIPES["sgd_loop"], Budget(train_seconds=600.0, world_size=8)).source

@@ -4,8 +4,9 @@ import ast
 import math
 import operator
 from collections.abc import Callable
+from dataclasses import replace
 
-from search.verify.review.machine import Machine, only, without
+from search.verify.review.machine import Machine, is_number_like, only, without
 from search.verify.review.marks import Flag, Key, Marks, Part, Plus, Site, Turn
 from search.verify.review.trace import Kind
 from search.verify.review.values import Items, Value, marks_of, ref
@@ -57,9 +58,9 @@ def binary(machine: Machine, node: ast.BinOp, left: Value, right: Value) -> Valu
         case ast.Mult() if repeated := [one for one in (*left.refs, *right.refs) if isinstance(one, Items)]:
             return Value(marks, (), tuple(repeated))
         case ast.Mult() | ast.Div() | ast.FloorDiv():
-            marks = scaled(node.op, left, right, without(marks, Plus))
+            marks = scaled(node.op, left, right, without(stepped(node.op, left, right, marks), Plus))
         case ast.Sub():
-            marks = without(marks, Plus) | (biased(left, right) & marks_of(left))
+            marks = stepped_back(without(marks, Plus)) | (biased(left, right) & marks_of(left))
             if biased(left, right):
                 marks |= {Flag.SCALED}
         case _:
@@ -144,6 +145,24 @@ def scaled(op: ast.operator, left: Value, right: Value, marks: Marks) -> Marks:
     if isinstance(op, ast.Div) and is_target_ratio(left, right):
         marks |= {Flag.TARGET_RATIO}
     return marks
+
+
+def stepped(op: ast.operator, left: Value, right: Value, marks: Marks) -> Marks:
+    """Of a product such as (i + 1) * size: where the piece of a later turn begins, so it is of that turn."""
+    by = max((one.by for one in only(marks, Plus) if isinstance(one, Plus)), default=0)
+    is_index = is_number_like(left) and is_number_like(right) and Flag.HIDDEN not in marks
+    if not by or not is_index or not isinstance(op, ast.Mult) or left.exact in EXACT or right.exact in EXACT:
+        return marks
+    return frozenset(
+        replace(one, turn=one.turn + by, ahead=one.ahead + by) if isinstance(one, Turn) else one for one in marks
+    )
+
+
+def stepped_back(marks: Marks) -> Marks:
+    """Of a difference: the end of a turn's piece less its size is where it begins."""
+    return frozenset(
+        replace(one, turn=one.turn - one.ahead, ahead=0) if isinstance(one, Turn) else one for one in marks
+    )
 
 
 def factor(left: Value, right: Value) -> Marks:

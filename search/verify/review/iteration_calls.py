@@ -4,8 +4,8 @@ import ast
 from collections.abc import Callable
 
 from search.verify.review.containers import copied, elements, held, pairs
-from search.verify.review.machine import Call, Machine
-from search.verify.review.marks import Flag, State
+from search.verify.review.machine import Call, Machine, without
+from search.verify.review.marks import Flag, Plus, State
 from search.verify.review.trace import Kind
 from search.verify.review.values import (
     Items,
@@ -84,7 +84,7 @@ def mapped(machine: Machine, call: Call, name: str) -> Value:
 
 def counted(machine: Machine, call: Call, name: str) -> Value:
     """Follow range: numbers of which only the bounds' marks are known."""
-    return Value(all_marks(call.values))
+    return Value(without(all_marks(call.values), Plus))
 
 
 def following(machine: Machine, call: Call, name: str) -> Value:

@@ -40,10 +40,15 @@ class Flag(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Derived from one turn of a loop; each time a loop is entered it has another number."""
+    """Derived from one turn of a loop; each time a loop is entered it has another number.
+
+    Attributes:
+        ahead: of an index such as (i + 1) * size, by how many turns it was moved on; turn is that after it.
+    """
 
     loop: int
     turn: int
+    ahead: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from search.verify.review.arithmetic import MAX_OFFSET
 from search.verify.review.containers import held, key_of
 from search.verify.review.machine import Machine, only, without
 from search.verify.review.marks import Extent, Flag, Key, Marks, Part, Plus, Shift, Site, Tail, Turn
+from search.verify.review.overlap import turns_by_loop
 from search.verify.review.settings import setting
 from search.verify.review.values import Function, Items, Library, Scope, Table, Value, marks_of, ref
 
@@ -20,8 +21,11 @@ def read_item(machine: Machine, node: ast.Subscript, base: Value, scope: Scope) 
             return library_item(machine, one, key)
         if isinstance(one, Function):
             return Value()  # a kernel with its grid: the call that follows writes to its arguments
+        if isinstance(one, Items) and isinstance(node.slice, ast.Slice) and not is_token_key(key):
+            marks = without(key.marks, Turn) | turns_of_slice(machine, node.slice, key.marks, scope)
+            return Value(base.marks | marks, (), (Items(list(one.items), is_exact=False),))
         if isinstance(one, Table | Items) and not is_token_key(key):
-            return item_of(one, base, node.slice, key)
+            return item_of(one, base, key)
     if is_token_key(key) and (Flag.TABLE in marks_of(base) or holds(base)):
         return counted(base, node.slice, key)
     return Value(piece(machine, node, marks_of(base), key, scope), tuple(base.texts))
@@ -49,15 +53,11 @@ def library_item(machine: Machine, one: Library, key: Value) -> Value:
     return Value()
 
 
-def item_of(one: Table | Items, base: Value, node: ast.expr, key: Value) -> Value:
+def item_of(one: Table | Items, base: Value, key: Value) -> Value:
     """An item of a list or dict."""
     turns = frozenset(only(key.marks, Turn)) | base.marks
     exact = key.exact
     if isinstance(one, Items):
-        if isinstance(node, ast.Slice):
-            if node.lower is None or one.is_exact is False or not one.items:
-                return Value(base.marks | key.marks, (), (Items(list(one.items), is_exact=False),))
-            return Value(base.marks | key.marks, (), (Items(list(one.items), is_exact=False),))
         if isinstance(exact, int) and one.is_exact and -len(one.items) <= exact < len(one.items):
             item = one.items[exact]
             return item.marked(base.marks) if base.marks else item
@@ -112,8 +112,8 @@ def bound_offset(machine: Machine, node: ast.expr | None, scope: Scope) -> int:
 def piece(machine: Machine, node: ast.Subscript, base: Marks, key: Value, scope: Scope) -> Marks:
     """The marks of a piece of a tensor."""
     key_marks = marks_of(key)
-    if slices(node.slice) and not isinstance(node.slice, ast.Tuple):
-        key_marks = frozenset(only(key_marks, Turn))  # where a piece begins and ends holds no tokens
+    if isinstance(node.slice, ast.Slice):
+        key_marks = turns_of_slice(machine, node.slice, key_marks, scope)
     # Of numbers that only say where, the turn of the loop goes on; of tokens used as an index, everything.
     marks = base | (without(key_marks, Plus) if key_marks & TOKENS else frozenset(only(key_marks, Turn)))
     if not base & (TOKENS | {Flag.HIDDEN}):
@@ -133,6 +133,17 @@ def piece(machine: Machine, node: ast.Subscript, base: Marks, key: Value, scope:
     if Flag.HIDDEN not in base and not key_marks & TOKENS:
         marks |= {Site(node.lineno, node.col_offset)}
     return marks
+
+
+def turns_of_slice(machine: Machine, one: ast.Slice, marks: Marks, scope: Scope) -> Marks:
+    """Turns from which a piece is: of each loop that in which it begins, as it may end where the next one's begins.
+
+    Where it begins and ends holds no tokens, so no other marks of its bounds go on.
+    """
+    begins = turns_by_loop(machine.evaluate(one.lower, scope).marks if one.lower else frozenset())
+    return frozenset(
+        mark for mark in marks if isinstance(mark, Turn) and mark.turn in begins.get(mark.loop, {mark.turn})
+    )
 
 
 def extents(machine: Machine, one: ast.Slice, scope: Scope) -> Marks:
