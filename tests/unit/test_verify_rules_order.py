@@ -115,6 +115,8 @@ def test_a_kernel_that_only_reads_an_argument(tmp_path: Path) -> None:
         "\n    keep(gain, x)",
         "\n    tl.load(keep(gain, x) + place)",
         "\n    tl.atomic_add(gain, tl.load(x))",
+        "\n    own.load(gain)",
+        "\n    tl = own",
     ],
 )
 def test_a_kernel_that_may_write_to_an_argument(tmp_path: Path, body: str) -> None:

@@ -188,8 +188,7 @@ def call_value(machine: Machine, node: ast.Call, scope: Scope) -> Value:
                 if isinstance(thing, Table):
                     keywords.update({str(key): item for key, item in thing.entries.items()})
     machine.line = node.lineno
-    call = Call(node, name, callee, receiver, args, keywords, scope)
-    call.has_known_places = has_known_places
+    call = Call(node, name, callee, receiver, args, keywords, scope, has_known_places=has_known_places)
     return machine.invoke(call)
 
 
