@@ -42,7 +42,7 @@ def queue(ledger: Ledger, folder: Path, program: str, **changes: Any) -> Run:
     return run
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

@@ -63,14 +63,14 @@ class Bench:
         self.runner.submit(run)
         return run
 
-    def finish(self, *runs: Run, seconds: float = 40.0) -> list[Finished]:
+    def finish(self, *runs: Run, seconds: float = 120.0) -> list[Finished]:
         """The ends of these runs, in their order; no run ends twice."""
         finished = [report for report in self.reports(len(runs), seconds) if isinstance(report, Finished)]
         by_id = {report.run_id: report for report in finished}
         assert len(by_id) == len(finished)
         return [by_id[run.run_id] for run in runs]
 
-    def reports(self, ends: int, seconds: float = 40.0) -> list[Progress | Finished]:
+    def reports(self, ends: int, seconds: float = 120.0) -> list[Progress | Finished]:
         reports: list[Progress | Finished] = []
         deadline = time.monotonic() + seconds
         while sum(isinstance(report, Finished) for report in reports) < ends:
@@ -78,7 +78,7 @@ class Bench:
             reports += self.runner.wait(0.5)
         return reports
 
-    def failure(self, run: Run, seconds: float = 40.0) -> Failure:
+    def failure(self, run: Run, seconds: float = 120.0) -> Failure:
         """The failure a run ends with; the ledger has the same."""
         [finished] = self.finish(run, seconds=seconds)
         assert isinstance(finished.outcome, Failure)
