@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from search.verify.finding import Severity
-from search.verify.review.marks import Computed, Extent, Flag, Marks, State
+from search.verify.review.marks import Computed, Extent, Flag, Marks, State, Turn
 from search.verify.review.overlap import may_overlap
 from search.verify.review.trace import Event, Kind, Trace
 from search.verify.rules_data import evaluation_start, trains_before_scoring
@@ -24,7 +24,7 @@ def order_verdicts(trace: Trace) -> Iterator[Verdict]:
             continue
         if gradient.kind is Kind.SELECT and (start is None or gradient.where < start or not gradient.targets):
             continue
-        early = runs_ahead(gradient, scored)
+        early = runs_ahead(gradient, scored) or is_of_a_later_turn(gradient, scored)
         if early is not None:
             message = (
                 f"expected each score before training on its tokens, got more tokens than line {early.line} has scored"
@@ -46,6 +46,22 @@ def runs_ahead(gradient: Event, scored: list[Event]) -> Event | None:
             is_ahead = any(mark.length < learned[mark.start] for mark in lengths)
             return loss if is_ahead and all(mark.length <= learned[mark.start] for mark in lengths) else None
     return None
+
+
+def is_of_a_later_turn(gradient: Event, scored: list[Event]) -> Event | None:
+    """The last loss before an update on a later turn's piece, of a loop of which only earlier pieces were scored."""
+    before = [loss for loss in scored if loss.where < gradient.where]
+    for mark in gradient.marks:
+        if isinstance(mark, Turn) and mark.ahead > 0:
+            same = [loss for loss in before if turns_of(loss, mark.loop)]
+            if same and all(turn < mark.turn for loss in same for turn in turns_of(loss, mark.loop)):
+                return same[-1]
+    return None
+
+
+def turns_of(event: Event, loop: int) -> list[int]:
+    """The turns of a loop that an event is about."""
+    return [mark.turn for mark in event.marks if isinstance(mark, Turn) and mark.loop == loop]
 
 
 def scored_losses(trace: Trace) -> list[Event]:

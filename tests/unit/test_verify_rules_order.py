@@ -43,6 +43,11 @@ ORDERED = [
     numbered("i * 64 : end + 1", "i * 64 : (i + 1) * 64 + 1"),
     numbered("i * 64 : end + 1", "end - 64 : end + 1"),
     numbered("max(0, end - 256) : end + 1", "i * 64 : end + 1"),
+    numbered("end : end + 65", "end : end + 65"),
+    (
+        f"{ADAPT}for i in range(1, len(tokens) // 64):\n    rows = tokens[(i - 1) * 64 : i * 64 + 1]\n    {LEARN}\n"
+        f"    rows = tokens[i * 64 : (i + 1) * 64 + 1]\n    {SCORE}\n{REPORT}"
+    ),
 ]
 DISORDERED = [
     f"{ADAPT}{CHUNKS}    {LEARN}\n    {SCORE}\n{REPORT}",
@@ -58,6 +63,8 @@ DISORDERED = [
     ),
     numbered("i * 64 : end + 1", "end : end + 65"),
     numbered("i * 64 : end + 1", "(i + 1) * 64 : (i + 2) * 64 + 1"),
+    numbered("i * 64 : end + 1", "(i + 2) * 64 : (i + 3) * 64 + 1"),
+    numbered("(i - 1) * 64 : i * 64 + 1", "i * 64 : end + 1"),
 ]
 
 

@@ -60,7 +60,7 @@ def binary(machine: Machine, node: ast.BinOp, left: Value, right: Value) -> Valu
         case ast.Mult() | ast.Div() | ast.FloorDiv():
             marks = scaled(node.op, left, right, without(stepped(node.op, left, right, marks), Plus))
         case ast.Sub():
-            marks = stepped_back(without(marks, Plus)) | (biased(left, right) & marks_of(left))
+            marks = taken(left, right, marks) | (biased(left, right) & marks_of(left))
             if biased(left, right):
                 marks |= {Flag.SCALED}
         case _:
@@ -147,21 +147,26 @@ def scaled(op: ast.operator, left: Value, right: Value, marks: Marks) -> Marks:
     return marks
 
 
+def taken(left: Value, right: Value, marks: Marks) -> Marks:
+    """Of a difference: an index less a small number, or the end of a turn's piece less its size, where it begins."""
+    number = right.exact
+    if isinstance(number, int) and 0 < number <= MAX_OFFSET and left.is_open and not left.refs:
+        before = max([one.by for one in only(marks, Plus) if isinstance(one, Plus)], default=0)
+        return without(marks, Plus) | {Plus(before - number)}
+    return frozenset(
+        replace(one, turn=one.turn - one.ahead, ahead=0) if isinstance(one, Turn) else one
+        for one in without(marks, Plus)
+    )
+
+
 def stepped(op: ast.operator, left: Value, right: Value, marks: Marks) -> Marks:
-    """Of a product such as (i + 1) * size: where the piece of a later turn begins, so it is of that turn."""
+    """Of a product such as (i + 1) * size: where the piece of another turn begins, so it is of that turn."""
     by = max((one.by for one in only(marks, Plus) if isinstance(one, Plus)), default=0)
     is_index = is_number_like(left) and is_number_like(right) and Flag.HIDDEN not in marks
     if not by or not is_index or not isinstance(op, ast.Mult) or left.exact in EXACT or right.exact in EXACT:
         return marks
     return frozenset(
         replace(one, turn=one.turn + by, ahead=one.ahead + by) if isinstance(one, Turn) else one for one in marks
-    )
-
-
-def stepped_back(marks: Marks) -> Marks:
-    """Of a difference: the end of a turn's piece less its size is where it begins."""
-    return frozenset(
-        replace(one, turn=one.turn - one.ahead, ahead=0) if isinstance(one, Turn) else one for one in marks
     )
 
 

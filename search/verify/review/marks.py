@@ -43,7 +43,7 @@ class Turn:
     """Derived from one turn of a loop; each time a loop is entered it has another number.
 
     Attributes:
-        ahead: of an index such as (i + 1) * size, by how many turns it was moved on; turn is that after it.
+        ahead: of an index such as (i + 1) * size, by how many turns it was moved; turn is that after it.
     """
 
     loop: int

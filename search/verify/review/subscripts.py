@@ -105,8 +105,12 @@ def bound_offset(machine: Machine, node: ast.expr | None, scope: Scope) -> int:
     exact = value.exact
     if isinstance(exact, int):
         return exact if 0 < exact <= MAX_OFFSET else 0
-    added = [one.by for one in only(value.marks, Plus) if isinstance(one, Plus)]
-    return max(added, default=0)
+    return behind(value.marks)
+
+
+def behind(marks: Marks) -> int:
+    """How far an index lies behind what it is computed from; 0 of one before it."""
+    return max([0, *(one.by for one in only(marks, Plus) if isinstance(one, Plus))])
 
 
 def piece(machine: Machine, node: ast.Subscript, base: Marks, key: Value, scope: Scope) -> Marks:
@@ -121,7 +125,7 @@ def piece(machine: Machine, node: ast.Subscript, base: Marks, key: Value, scope:
     found = slices(node.slice)
     offset = max((bound_offset(machine, one.lower, scope) for one in found), default=0)
     if not found and not key_marks & TOKENS:
-        offset = max([one.by for one in only(key_marks, Plus) if isinstance(one, Plus)], default=0)
+        offset = behind(key_marks)
     if machine.is_in_module:
         return marks | {Tail(offset)} if offset else marks
     if offset and Flag.HIDDEN not in base:
