@@ -1,10 +1,11 @@
 """Rules on the order of evaluation: each token's score is taken before anything is trained on it."""
 
+from bisect import bisect_left
 from collections.abc import Iterator
 
 from search.verify.finding import Severity
 from search.verify.review.marks import Computed, Extent, Flag, Marks, State, Turn
-from search.verify.review.overlap import may_overlap
+from search.verify.review.overlap import may_overlap, turns_by_loop
 from search.verify.review.trace import Event, Kind, Trace
 from search.verify.rules_data import evaluation_start, trains_before_scoring
 from search.verify.verdict import Verdict
@@ -18,13 +19,14 @@ def order_verdicts(trace: Trace) -> Iterator[Verdict]:
     start = evaluation_start(trace)
     scored = scored_losses(trace)
     resets = trace.of(Kind.RESET)
+    reached = turns_reached(scored)
     budget = MAX_PAIRS
     for gradient in trace.of(Kind.GRADIENT, Kind.SELECT):
         if Flag.VAL not in gradient.marks or trains_before_scoring(trace, gradient, start):
             continue
         if gradient.kind is Kind.SELECT and (start is None or gradient.where < start or not gradient.targets):
             continue
-        early = runs_ahead(gradient, scored) or is_of_a_later_turn(gradient, scored)
+        early = runs_ahead(gradient, scored) or is_of_a_later_turn(gradient, reached)
         if early is not None:
             message = (
                 f"expected each score before training on its tokens, got more tokens than line {early.line} has scored"
@@ -48,20 +50,25 @@ def runs_ahead(gradient: Event, scored: list[Event]) -> Event | None:
     return None
 
 
-def is_of_a_later_turn(gradient: Event, scored: list[Event]) -> Event | None:
+def turns_reached(scored: list[Event]) -> dict[int, list[tuple[int, Event]]]:
+    """Of each loop the losses with its turns, in order, each with the latest turn scored until then."""
+    reached: dict[int, list[tuple[int, Event]]] = {}
+    for loss in scored:
+        for loop, turns in turns_by_loop(loss.marks).items():
+            steps = reached.setdefault(loop, [])
+            steps.append((max(*turns, *(turn for turn, _ in steps[-1:]), -1), loss))
+    return reached
+
+
+def is_of_a_later_turn(gradient: Event, reached: dict[int, list[tuple[int, Event]]]) -> Event | None:
     """The last loss before an update on a later turn's piece, of a loop of which only earlier pieces were scored."""
-    before = [loss for loss in scored if loss.where < gradient.where]
     for mark in gradient.marks:
         if isinstance(mark, Turn) and mark.ahead > 0:
-            same = [loss for loss in before if turns_of(loss, mark.loop)]
-            if same and all(turn < mark.turn for loss in same for turn in turns_of(loss, mark.loop)):
-                return same[-1]
+            steps = reached.get(mark.loop, [])
+            before = bisect_left(steps, gradient.where, key=lambda step: step[1].where)
+            if before and steps[before - 1][0] < mark.turn:
+                return steps[before - 1][1]
     return None
-
-
-def turns_of(event: Event, loop: int) -> list[int]:
-    """The turns of a loop that an event is about."""
-    return [mark.turn for mark in event.marks if isinstance(mark, Turn) and mark.loop == loop]
 
 
 def scored_losses(trace: Trace) -> list[Event]:

@@ -4,9 +4,9 @@ import ast
 import math
 import operator
 from collections.abc import Callable
-from dataclasses import replace
 
-from search.verify.review.machine import Machine, is_number_like, only, without
+from search.verify.review.indices import MAX_OFFSET, counted_on, stepped, taken
+from search.verify.review.machine import Machine, only, without
 from search.verify.review.marks import Flag, Key, Marks, Part, Plus, Site, Turn
 from search.verify.review.trace import Kind
 from search.verify.review.values import Items, Value, marks_of, ref
@@ -37,7 +37,6 @@ FOLD: dict[type[ast.operator], Callable[[float, float], float]] = {
 LN2 = math.log(2)
 EXACT = (LN2, 1 / LN2, 1.0, -1.0, 0.0)
 MAX_TEXT = 4_000
-MAX_OFFSET = 8  # a larger number moves a window, not a target
 
 
 def binary(machine: Machine, node: ast.BinOp, left: Value, right: Value) -> Value:
@@ -110,8 +109,7 @@ def added(node: ast.BinOp, left: Value, right: Value, marks: Marks) -> Marks:
     if isinstance(number, int) and not isinstance(number, bool) and number > 0 and not other.refs:
         has_minus = any(isinstance(one, ast.Sub) for one in ast.walk(node))
         if other.is_open and not has_minus and number <= MAX_OFFSET:
-            before = max([one.by for one in only(marks, Plus) if isinstance(one, Plus)], default=0)
-            marks = without(marks, Plus) | {Plus(before + number)}
+            marks = counted_on(marks, number)
     if Flag.SCORES in marks and number is None:
         marks -= {Flag.SCORES}  # a mask is added
     if isinstance(number, int | float) and abs(number) >= 1e-3:
@@ -145,29 +143,6 @@ def scaled(op: ast.operator, left: Value, right: Value, marks: Marks) -> Marks:
     if isinstance(op, ast.Div) and is_target_ratio(left, right):
         marks |= {Flag.TARGET_RATIO}
     return marks
-
-
-def taken(left: Value, right: Value, marks: Marks) -> Marks:
-    """Of a difference: an index less a small number, or the end of a turn's piece less its size, where it begins."""
-    number = right.exact
-    if isinstance(number, int) and 0 < number <= MAX_OFFSET and left.is_open and not left.refs:
-        before = max([one.by for one in only(marks, Plus) if isinstance(one, Plus)], default=0)
-        return without(marks, Plus) | {Plus(before - number)}
-    return frozenset(
-        replace(one, turn=one.turn - one.ahead, ahead=0) if isinstance(one, Turn) else one
-        for one in without(marks, Plus)
-    )
-
-
-def stepped(op: ast.operator, left: Value, right: Value, marks: Marks) -> Marks:
-    """Of a product such as (i + 1) * size: where the piece of another turn begins, so it is of that turn."""
-    by = max((one.by for one in only(marks, Plus) if isinstance(one, Plus)), default=0)
-    is_index = is_number_like(left) and is_number_like(right) and Flag.HIDDEN not in marks
-    if not by or not is_index or not isinstance(op, ast.Mult) or left.exact in EXACT or right.exact in EXACT:
-        return marks
-    return frozenset(
-        replace(one, turn=one.turn + by, ahead=one.ahead + by) if isinstance(one, Turn) else one for one in marks
-    )
 
 
 def factor(left: Value, right: Value) -> Marks:

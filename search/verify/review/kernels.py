@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import lru_cache
 
 from search.verify.review.machine import Call
 from search.verify.review.values import Function, Library, Scope
@@ -20,10 +21,14 @@ def is_kernel(call: Call) -> bool:
 
 
 def read_places(call: Call) -> frozenset[int]:
-    """Places of arguments that a kernel only reads: nothing is done with them but to load from addresses in them."""
+    """Places of a call's arguments that its kernel only reads."""
     kernel = kernel_of(call)
-    if kernel is None or not call.has_known_places:
-        return frozenset()
+    return frozenset() if kernel is None or not call.has_known_places else places_only_loaded(kernel)
+
+
+@lru_cache(maxsize=256)  # a kernel is launched many times, and read whole for this
+def places_only_loaded(kernel: Function) -> frozenset[int]:
+    """Places of a kernel's parameters that stand in addresses of loads alone."""
     spec, nodes = kernel.node.args, list(ast.walk(kernel.node))
     loaded = {id(name) for node in nodes for name in names_of_load(node, kernel.scope)}
     others = [node for node in nodes if isinstance(node, ast.Name) and id(node) not in loaded]

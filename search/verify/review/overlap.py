@@ -1,31 +1,35 @@
 """Whether two pieces of a stream may share tokens."""
 
-from collections.abc import Hashable
+from collections.abc import Mapping
+from typing import Any
 
 from search.verify.review.marks import Marks, Part, Turn
 
 
 def may_overlap(one: Marks, other: Marks) -> bool:
     """Whether two pieces may share tokens: false if some loop or cut keeps them apart."""
-    for group in (turns_by_loop, sides_by_cut):
-        left, right = group(one), group(other)
-        if any(left[key].isdisjoint(right[key]) for key in left.keys() & right.keys()):
-            return False
-    return True
+    return not (
+        are_apart(turns_by_loop(one), turns_by_loop(other)) or are_apart(sides_by_cut(one), sides_by_cut(other))
+    )
 
 
-def turns_by_loop(marks: Marks) -> dict[Hashable, set[Hashable]]:
+def are_apart(left: Mapping[Any, set[Any]], right: Mapping[Any, set[Any]]) -> bool:
+    """Whether something that both have a side of has them on different ones."""
+    return any(left[key].isdisjoint(right[key]) for key in left.keys() & right.keys())
+
+
+def turns_by_loop(marks: Marks) -> dict[int, set[int]]:
     """The turns of each loop that a piece comes from."""
-    found: dict[Hashable, set[Hashable]] = {}
+    found: dict[int, set[int]] = {}
     for mark in marks:
         if isinstance(mark, Turn):
             found.setdefault(mark.loop, set()).add(mark.turn)
     return found
 
 
-def sides_by_cut(marks: Marks) -> dict[Hashable, set[Hashable]]:
+def sides_by_cut(marks: Marks) -> dict[str, set[bool]]:
     """The sides of each cut on which a piece lies."""
-    found: dict[Hashable, set[Hashable]] = {}
+    found: dict[str, set[bool]] = {}
     for mark in marks:
         if isinstance(mark, Part):
             found.setdefault(mark.cut, set()).add(mark.is_after)

@@ -2,8 +2,8 @@
 
 import ast
 
-from search.verify.review.arithmetic import MAX_OFFSET
 from search.verify.review.containers import held, key_of
+from search.verify.review.indices import MAX_OFFSET, offset_of
 from search.verify.review.machine import Machine, only, without
 from search.verify.review.marks import Extent, Flag, Key, Marks, Part, Plus, Shift, Site, Tail, Turn
 from search.verify.review.overlap import turns_by_loop
@@ -105,12 +105,7 @@ def bound_offset(machine: Machine, node: ast.expr | None, scope: Scope) -> int:
     exact = value.exact
     if isinstance(exact, int):
         return exact if 0 < exact <= MAX_OFFSET else 0
-    return behind(value.marks)
-
-
-def behind(marks: Marks) -> int:
-    """How far an index lies behind what it is computed from; 0 of one before it."""
-    return max([0, *(one.by for one in only(marks, Plus) if isinstance(one, Plus))])
+    return max(offset_of(value.marks), 0)
 
 
 def piece(machine: Machine, node: ast.Subscript, base: Marks, key: Value, scope: Scope) -> Marks:
@@ -125,7 +120,7 @@ def piece(machine: Machine, node: ast.Subscript, base: Marks, key: Value, scope:
     found = slices(node.slice)
     offset = max((bound_offset(machine, one.lower, scope) for one in found), default=0)
     if not found and not key_marks & TOKENS:
-        offset = behind(key_marks)
+        offset = max(offset_of(key_marks), 0)
     if machine.is_in_module:
         return marks | {Tail(offset)} if offset else marks
     if offset and Flag.HIDDEN not in base:
