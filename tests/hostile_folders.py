@@ -186,6 +186,11 @@ READ: Mapping[str, Case] = {
     "code that branches": lambda folder, size: (folder / CODE).write_text(
         "def f(x):\n" + "    if x:\n        x = f(x)\n    else:\n        x = g(x)\n" * (size // 60) + "f(1)\n"
     ),
+    "code of launches": lambda folder, size: (folder / CODE).write_text(
+        "import triton.language as tl\nx = open(0)\ndef k(a, b):\n"
+        + "    tl.store(b, tl.load(a))\n" * (size // 60)
+        + "k[(1,)](x, x)\n" * (size // 30)
+    ),
     "code that loops": lambda folder, size: (folder / CODE).write_text(
         "while True:\n    x = 1\nfor i in range(10**9): x\n"
     ),
